@@ -1,0 +1,38 @@
+/*
+ * What a worker measures through: one rank of a communicator of this library or of an MPI. All are timed by the same loop
+ * (worker.c), which calls these few functions.
+ */
+#ifndef BENCH_BACKEND_H
+#define BENCH_BACKEND_H
+
+#include "coll.h"
+
+struct backend;
+
+struct backend_ops {
+  /* False if this library has no such type, operator or count. */
+  bool (*supports)(const struct point *point);
+  /* These return false after writing the cause to backend->error. */
+  bool (*run)(struct backend *backend, const struct point *point, const void *send, void *recv);
+  bool (*barrier)(struct backend *backend);
+  bool (*close)(struct backend *backend); /* collective: all ranks are done */
+};
+
+struct backend {
+  const struct backend_ops *ops;
+  void *handle;
+  int rank;
+  int nranks;
+  char error[256];
+};
+
+bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const shmccl_unique_id_t *id);
+/* As a rank that torchrun, mpirun or srun started. */
+bool backend_shmccl_join(struct backend *backend);
+/* All ranks' `bytes`, one after the other, to every rank. */
+bool backend_shmccl_share(struct backend *backend, const void *mine, void *all, size_t bytes);
+
+/* In the peers only. version: at least 64 bytes. */
+bool backend_mpi_open(struct backend *backend, char *version);
+
+#endif

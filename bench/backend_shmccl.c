@@ -1,0 +1,80 @@
+/*
+ * The backend of this library, by its public header alone.
+ */
+#include "backend.h"
+
+#include <stdio.h>
+
+static bool check(struct backend *backend, shmccl_result_t result) {
+  if (result == SHMCCL_SUCCESS) return true;
+  const char *detail = shmccl_last_error();
+  snprintf(backend->error, sizeof backend->error, "%s", *detail ? detail : shmccl_error_string(result));
+  return false;
+}
+
+static bool supports(const struct point *point) {
+  (void)point;
+  return true;
+}
+
+/* Every rank sends to the next one and receives from the one before. */
+static shmccl_result_t exchange(const struct backend *backend, const struct point *p, const void *send, void *recv) {
+  int next = (backend->rank + 1) % backend->nranks, before = (backend->rank + backend->nranks - 1) % backend->nranks;
+  shmccl_comm_t *comm = backend->handle;
+  shmccl_datatype_t type = (shmccl_datatype_t)p->type;
+  shmccl_result_t result = shmccl_group_start(comm);
+  if (result == SHMCCL_SUCCESS) result = shmccl_send(send, p->count, type, next, comm, NULL);
+  if (result == SHMCCL_SUCCESS) result = shmccl_recv(recv, p->count, type, before, comm, NULL);
+  shmccl_result_t end = shmccl_group_end(comm);
+  return result == SHMCCL_SUCCESS ? end : result;
+}
+
+static bool run(struct backend *backend, const struct point *p, const void *send, void *recv) {
+  shmccl_comm_t *comm = backend->handle;
+  shmccl_datatype_t type = (shmccl_datatype_t)p->type;
+  shmccl_redop_t op = (shmccl_redop_t)p->op;
+  shmccl_result_t result = SHMCCL_ERROR_INVALID_ARGUMENT;
+  switch (p->coll) {
+  case COLL_ALL_REDUCE: result = shmccl_allreduce(send, recv, p->count, type, op, comm, NULL); break;
+  case COLL_ALL_GATHER: result = shmccl_allgather(send, recv, p->count, type, comm, NULL); break;
+  case COLL_REDUCE_SCATTER: result = shmccl_reduce_scatter(send, recv, p->count, type, op, comm, NULL); break;
+  case COLL_BROADCAST: result = shmccl_broadcast(send, recv, p->count, type, p->root, comm, NULL); break;
+  case COLL_REDUCE: result = shmccl_reduce(send, recv, p->count, type, op, p->root, comm, NULL); break;
+  case COLL_ALLTOALL: result = shmccl_alltoall(send, recv, p->count, type, comm, NULL); break;
+  case COLL_GATHER: result = shmccl_gather(send, recv, p->count, type, p->root, comm, NULL); break;
+  case COLL_SCATTER: result = shmccl_scatter(send, recv, p->count, type, p->root, comm, NULL); break;
+  case COLL_SENDRECV: result = exchange(backend, p, send, recv); break;
+  }
+  return check(backend, result);
+}
+
+static bool barrier(struct backend *backend) { return check(backend, shmccl_barrier(backend->handle, NULL)); }
+
+static bool close_comm(struct backend *backend) {
+  bool done = check(backend, shmccl_comm_finalize(backend->handle));
+  shmccl_comm_destroy(backend->handle);
+  return done;
+}
+
+static const struct backend_ops ops = {supports, run, barrier, close_comm};
+
+bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const shmccl_unique_id_t *id) {
+  *backend = (struct backend){.ops = &ops, .rank = rank, .nranks = nranks};
+  shmccl_comm_t *comm;
+  if (!check(backend, shmccl_comm_init_rank(&comm, nranks, id, rank, NULL))) return false;
+  backend->handle = comm;
+  return true;
+}
+
+bool backend_shmccl_join(struct backend *backend) {
+  *backend = (struct backend){.ops = &ops};
+  shmccl_comm_t *comm;
+  if (!check(backend, shmccl_comm_init_env(&comm, NULL))) return false;
+  backend->handle = comm;
+  return check(backend, shmccl_comm_count(comm, &backend->nranks)) &&
+         check(backend, shmccl_comm_user_rank(comm, &backend->rank));
+}
+
+bool backend_shmccl_share(struct backend *backend, const void *mine, void *all, size_t bytes) {
+  return check(backend, shmccl_allgather(mine, all, bytes, SHMCCL_UINT8, backend->handle, NULL));
+}

@@ -1,0 +1,38 @@
+/*
+ * What this machine allows at best, measured in the same run: how fast memory is copied, in and out of cache, and how long
+ * a cache line takes from core to core. A row's bound follows from these alone, whatever the algorithm.
+ */
+#ifndef BENCH_BOUNDS_H
+#define BENCH_BOUNDS_H
+
+#include "party.h"
+
+struct copy_rate {
+  double together; /* bytes a second of all ranks, copying at once */
+  double alone;    /* of one rank while the others rest */
+};
+
+struct limits {
+  int nranks;
+  int cores;
+  double handover; /* seconds for a cache line from one core to another */
+  double turn;     /* seconds for one core to go from one rank to another; 0 if the ranks have a core each */
+  double cache_bytes;
+  struct copy_rate cached;
+  struct copy_rate memory;
+};
+
+/* Measures the latencies, in two threads of this process; its other ranks should rest. */
+void bounds_measure_latency(struct limits *limits, int nranks);
+/* Has the party's ranks copy. */
+enum party_result bounds_measure_copies(struct limits *limits, struct party *party);
+
+/* The least seconds that the point can take: the largest of
+ *   - one cache line's way from core to core, or the turns that a core takes to run each of its ranks once;
+ *   - the bytes that the busiest rank must write to its recvbuf, at the rate of one rank alone;
+ *   - the bytes that all ranks must, at the rate of all together.
+ * Rates are those in cache if all buffers fit into half the last-level cache, those of memory if they exceed it twice, and
+ * in between by the logarithm of the buffers' size. */
+double bounds_seconds(const struct limits *limits, const struct point *point);
+
+#endif

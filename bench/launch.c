@@ -1,0 +1,308 @@
+/*
+ * Starting and ending the ranks. Ours are forked, with a socket pair each. A peer's are started by its mpirun and connect
+ * to a listening socket in the private folder. Nothing outlives the driver: our children ask the kernel for SIGKILL when it
+ * dies, and every worker ends when its socket closes.
+ */
+#include "launch.h"
+
+#include <ftw.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+/* Set by bench/CMakeLists.txt for each MPI whose compiler was found. */
+#ifndef BENCH_MPIRUN_OPENMPI
+#define BENCH_MPIRUN_OPENMPI NULL
+#endif
+#ifndef BENCH_MPIRUN_MPICH
+#define BENCH_MPIRUN_MPICH NULL
+#endif
+
+static const double START_SECONDS = 20, END_SECONDS = 5;
+
+static struct {
+  char folder[32];
+  sigset_t old_mask;
+  struct party *parties[1 + PEER_COUNT];
+  int nparties;
+} run;
+
+static void on_signal(int number) { party_signal = number; }
+
+static bool take_signals(void) {
+  static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
+  struct sigaction action = {.sa_handler = on_signal};
+  sigset_t mask;
+  sigemptyset(&mask);
+  for (size_t i = 0; i < sizeof stopping / sizeof *stopping; i++) {
+    sigaddset(&mask, stopping[i]);
+    if (sigaction(stopping[i], &action, NULL)) return false;
+  }
+  return !sigprocmask(SIG_BLOCK, &mask, &run.old_mask);
+}
+
+bool launch_begin(void) {
+  static const char *const places[] = {"/dev/shm", "/tmp"}; /* in memory, if possible: shared files go there */
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+    snprintf(run.folder, sizeof run.folder, "%s/shmccl-perf-XXXXXX", places[i]);
+    if (mkdtemp(run.folder)) return (i || !setenv("SHMCCL_SHM_DIR", run.folder, 0)) && take_signals();
+    run.folder[0] = '\0';
+  }
+  return false;
+}
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where) {
+  (void)info, (void)type, (void)where;
+  remove(path);
+  return 0;
+}
+
+/* mpirun gets a moment to remove what it and its ranks keep outside our folder. */
+static void kill_mpi(struct party *party) {
+  int status;
+  kill(party->mpirun, SIGTERM);
+  if (!party_reap(party->mpirun, END_SECONDS, &status)) {
+    for (int r = 0; r < party->nranks; r++)
+      if (party->pids[r]) kill(party->pids[r], SIGKILL);
+    kill(-party->mpirun, SIGKILL);
+    party_reap(party->mpirun, END_SECONDS, &status);
+  }
+  party->mpirun = 0;
+}
+
+static void kill_own(struct party *party) {
+  int status;
+  for (int r = 0; r < party->nranks; r++)
+    if (party->pids[r]) kill(party->pids[r], SIGKILL);
+  for (int r = 0; r < party->nranks; r++)
+    if (party->pids[r]) party_reap(party->pids[r], END_SECONDS, &status);
+}
+
+static void close_sockets(struct party *party) {
+  for (int r = 0; r < party->nranks; r++) {
+    if (party->fds[r] >= 0) close(party->fds[r]);
+    party->fds[r] = -1;
+  }
+}
+
+static void party_kill(struct party *party) {
+  if (party->mpirun) kill_mpi(party);
+  else kill_own(party);
+  close_sockets(party);
+  for (int r = 0; r < party->nranks; r++) party->pids[r] = 0;
+}
+
+void launch_end(void) {
+  for (int i = 0; i < run.nparties; i++) party_kill(run.parties[i]);
+  if (*run.folder) nftw(run.folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void party_init(struct party *party, const char *name, int nranks) {
+  *party = (struct party){.name = name, .nranks = nranks};
+  for (int r = 0; r < SHMCCL_MAX_RANKS; r++) party->fds[r] = -1;
+  run.parties[run.nparties++] = party;
+}
+
+static bool pinning(const struct options *options) {
+  cpu_set_t allowed;
+  return !options->no_pin && !sched_getaffinity(0, sizeof allowed, &allowed) && options->ranks <= CPU_COUNT(&allowed);
+}
+
+/* ---- our own ranks --------------------------------------------------------------------------------------------- */
+
+struct rank_job {
+  const struct options *options;
+  const shmccl_unique_id_t *id;
+  int rank;
+  int fd;
+  bool pin;
+};
+
+/* A rank's life. The socket closes at its end: that is how the driver learns of a failure to start. */
+static void *rank_main(void *argument) {
+  const struct rank_job *job = argument;
+  struct worker worker = {0};
+  if (job->pin) worker_pin(job->rank);
+  if (!worker_open(&worker, (size_t)job->options->maxbytes)) {
+    fprintf(stderr, "shmccl-perf: rank %d: no memory for its buffers\n", job->rank);
+  } else if (backend_shmccl_open(&worker.backend, (int)job->options->ranks, job->rank, job->id)) {
+    worker_serve(&worker, job->fd, "");
+    worker.backend.ops->close(&worker.backend);
+  }
+  worker_close(&worker);
+  close(job->fd);
+  return NULL;
+}
+
+static void run_threads(struct rank_job *jobs, int count) {
+  pthread_t threads[SHMCCL_MAX_RANKS];
+  for (int r = 0; r < count; r++)
+    if (pthread_create(&threads[r], NULL, rank_main, &jobs[r])) exit(1);
+  for (int r = 0; r < count; r++) pthread_join(threads[r], NULL);
+}
+
+/* In a child just forked: gone with the driver, deaf to the terminal's keys, signals as usual. */
+static void become_child(int death_signal, pid_t driver) {
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, death_signal);
+  if (getppid() != driver) _exit(1);
+  signal(SIGINT, SIG_DFL);
+  signal(SIGTERM, SIG_DFL);
+  signal(SIGHUP, SIG_DFL);
+  sigprocmask(SIG_SETMASK, &run.old_mask, NULL);
+}
+
+/* Forks one process for the ranks first..first+count-1. Each side keeps its own ends of the sockets only, else nobody
+ * would see the other side close. */
+static bool fork_ranks(struct party *party, struct rank_job *jobs, int first, int count) {
+  pid_t driver = getpid();
+  for (int r = first; r < first + count; r++) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) return false;
+    party->fds[r] = pair[0];
+    jobs[r].fd = pair[1];
+  }
+  pid_t pid = fork();
+  if (pid == 0) {
+    become_child(SIGKILL, driver);
+    close_sockets(party);
+    if (count > 1) run_threads(&jobs[first], count);
+    else rank_main(&jobs[first]);
+    _exit(0);
+  }
+  for (int r = first; r < first + count; r++) close(jobs[r].fd);
+  party->pids[first] = pid > 0 ? pid : 0;
+  return pid > 0;
+}
+
+enum party_result party_start_own(struct party *party, const struct options *options) {
+  struct rank_job jobs[SHMCCL_MAX_RANKS];
+  struct hello hellos[SHMCCL_MAX_RANKS];
+  shmccl_unique_id_t id;
+  int nranks = (int)options->ranks, together = options->threads > 0 ? nranks : 1;
+  party_init(party, "shmccl", nranks);
+  if (shmccl_get_unique_id(&id) != SHMCCL_SUCCESS) return party_fail(party, "%s", shmccl_last_error());
+  fflush(NULL);
+  for (int r = 0; r < nranks; r++) jobs[r] = (struct rank_job){options, &id, r, -1, pinning(options)};
+  for (int r = 0; r < nranks; r += together)
+    if (!fork_ranks(party, jobs, r, together)) return party_fail(party, "cannot start rank %d: %m", r);
+  return party_receive(party, hellos, sizeof *hellos, 60);
+}
+
+/* ---- a peer's ranks -------------------------------------------------------------------------------------------- */
+
+static int listen_at(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (fd >= 0 && (bind(fd, (const struct sockaddr *)&address, sizeof address) || listen(fd, SHMCCL_MAX_RANKS))) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+/* The peer's worker lies beside this program. */
+static void worker_path(char *path, size_t size, const char *name) {
+  char self[256] = "";
+  ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+  char *slash = length > 0 ? strrchr(self, '/') : NULL;
+  if (slash) *slash = '\0';
+  snprintf(path, size, "%s/shmccl-peer-%s", self, name);
+}
+
+static const char *const mpiruns[PEER_COUNT] = {BENCH_MPIRUN_OPENMPI, BENCH_MPIRUN_MPICH};
+
+/* Its output, which must not mix with the table, goes to the log; its files go to our folder. */
+static _Noreturn void exec_mpirun(const struct party *party, const struct options *options, int peer,
+                                  const char *socket_path) {
+  char worker[320], ranks[16], bytes[24];
+  const char *argv[16], **next = argv;
+  const char *bind = pinning(options) ? "core" : "none";
+  worker_path(worker, sizeof worker, party->name);
+  snprintf(ranks, sizeof ranks, "%d", party->nranks);
+  snprintf(bytes, sizeof bytes, "%lld", (long long)options->maxbytes);
+  *next++ = mpiruns[peer];
+  if (peer == PEER_OPENMPI) *next++ = "--allow-run-as-root", *next++ = "--oversubscribe";
+  *next++ = "-n", *next++ = ranks;
+  *next++ = peer == PEER_OPENMPI ? "--bind-to" : "-bind-to", *next++ = bind;
+  *next++ = worker, *next++ = socket_path, *next++ = bytes, *next = NULL;
+  setenv("TMPDIR", run.folder, 1);
+  setenv("OMPI_MCA_btl_vader_backing_directory", run.folder, 0);
+  setenv("OMPI_MCA_btl_sm_backing_directory", run.folder, 0);
+  int log = open(party->log, O_WRONLY | O_CREAT | O_APPEND, 0600), null = open("/dev/null", O_RDONLY);
+  dup2(null, 0);
+  dup2(log, 1);
+  dup2(log, 2);
+  execv(argv[0], (char *const *)(uintptr_t)argv);
+  dprintf(2, "cannot run %s: %m\n", argv[0]);
+  _exit(127);
+}
+
+/* Accepts until every rank is there. They come in any order. */
+static enum party_result accept_all(struct party *party, int listener) {
+  double end = seconds_now() + START_SECONDS;
+  for (int n = 0, status; n < party->nranks;) {
+    struct pollfd fd = {.fd = listener, .events = POLLIN};
+    int ready = party_poll(&fd, 1, 0.1);
+    if (ready < 0) return PARTY_INTERRUPTED;
+    if (ready) party->fds[n++] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    else if (party_reap(party->mpirun, 0, &status)) return party->mpirun = 0, party_fail_with_log(party, "mpirun ended");
+    else if (seconds_now() > end) return party_fail_with_log(party, "its ranks were not all up after 20 s");
+  }
+  return PARTY_OK;
+}
+
+static enum party_result receive_hellos(struct party *party) {
+  struct hello hellos[SHMCCL_MAX_RANKS];
+  int fds[SHMCCL_MAX_RANKS];
+  enum party_result result = party_receive(party, hellos, sizeof *hellos, START_SECONDS);
+  if (result != PARTY_OK) return result;
+  memcpy(fds, party->fds, sizeof fds);
+  for (int i = 0; i < party->nranks; i++) {
+    party->fds[hellos[i].rank] = fds[i];
+    party->pids[hellos[i].rank] = hellos[i].pid;
+  }
+  memcpy(party->version, hellos[0].version, sizeof party->version);
+  return PARTY_OK;
+}
+
+enum party_result party_start_mpi(struct party *party, const struct options *options, int peer) {
+  char path[64];
+  pid_t driver = getpid();
+  party_init(party, peer_names[peer], (int)options->ranks);
+  if (!mpiruns[peer]) return party_fail(party, "not built: no such MPI was found when this program was configured");
+  snprintf(path, sizeof path, "%s/%s", run.folder, party->name);
+  snprintf(party->log, sizeof party->log, "%s/%s.log", run.folder, party->name);
+  int listener = listen_at(path);
+  if (listener < 0) return party_fail(party, "cannot listen at %s: %m", path);
+  fflush(NULL);
+  party->mpirun = fork();
+  if (party->mpirun == 0) {
+    become_child(SIGTERM, driver);
+    exec_mpirun(party, options, peer, path);
+  }
+  enum party_result result = party->mpirun > 0 ? accept_all(party, listener) : party_fail(party, "cannot fork: %m");
+  close(listener);
+  if (result == PARTY_OK) result = receive_hellos(party);
+  if (result == PARTY_FAILED) party_kill(party);
+  return result;
+}
+
+void party_quit(struct party *party) {
+  static const struct command quit = {.kind = COMMAND_QUIT};
+  int status;
+  for (int r = 0; r < party->nranks; r++) send(party->fds[r], &quit, sizeof quit, MSG_NOSIGNAL);
+  if (party->mpirun && party_reap(party->mpirun, END_SECONDS, &status)) party->mpirun = 0;
+  for (int r = 0; r < party->nranks && !party->mpirun; r++)
+    if (party->pids[r] && party_reap(party->pids[r], END_SECONDS, &status)) party->pids[r] = 0;
+}

@@ -1,0 +1,53 @@
+/*
+ * A party: the ranks of one communicator, ours or a peer's, as the driver sees them: a socket per rank, to which it writes
+ * one command at a time and from which it reads one reply. Ranks without a command block in a read. In a joined job there
+ * are no sockets: every rank does the commands itself, and shares its reply with the others.
+ */
+#ifndef BENCH_PARTY_H
+#define BENCH_PARTY_H
+
+#include "worker.h"
+
+#include <poll.h>
+#include <signal.h>
+
+struct party {
+  const char *name;
+  char version[64];
+  int nranks;
+  struct worker *local;        /* joined: this process's own rank */
+  int fds[SHMCCL_MAX_RANKS];   /* -1: none */
+  pid_t pids[SHMCCL_MAX_RANKS]; /* 0: unknown or gone. Ranks that are threads: the first only */
+  pid_t mpirun;                /* a peer's: its ranks are not our children */
+  char log[64];                /* where that writes */
+  char error[512];
+};
+
+/* One command's effect over all ranks. */
+struct outcome {
+  bool supported;
+  double seconds; /* mean of the ranks */
+  double slowest;
+  uint64_t wrong;
+  char text[256]; /* what was wrong first */
+};
+
+enum party_result { PARTY_OK, PARTY_FAILED, PARTY_INTERRUPTED };
+
+/* Has every rank do the command and waits for all. PARTY_FAILED: the cause is in party->error. */
+enum party_result party_do(struct party *party, const struct command *command, struct outcome *outcome);
+
+/* Receives a message of `size` bytes from every rank, into messages[rank]. */
+enum party_result party_receive(struct party *party, void *messages, size_t size, double limit_seconds);
+
+/* Waits for a child of ours to end; false if it has not within the limit. */
+bool party_reap(pid_t pid, double limit_seconds, int *status);
+
+/* ppoll() that lets the signals in; -1 if one of them stopped the run. */
+int party_poll(struct pollfd *fds, int count, double limit_seconds);
+extern volatile sig_atomic_t party_signal;
+
+__attribute__((format(printf, 2, 3))) enum party_result party_fail(struct party *party, const char *format, ...);
+enum party_result party_fail_with_log(struct party *party, const char *what);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * shmccl-peer-*: one rank of an MPI job that shmccl-perf starts beside its own ranks. Connects to the driver's socket once
+ * MPI is up, and is from then on a worker like any other.
+ *
+ *     shmccl-peer-openmpi SOCKET BYTES      BYTES: the largest buffer
+ */
+#include "worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int connect_to(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address)) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+int main(int argc, char **argv) {
+  struct worker worker = {0};
+  char version[64];
+  if (argc != 3) {
+    fprintf(stderr, "%s is started by shmccl-perf --peer: SOCKET BYTES\n", argv[0]);
+    return 2;
+  }
+  if (!backend_mpi_open(&worker.backend, version)) {
+    fprintf(stderr, "%s: MPI_Init: %s\n", argv[0], worker.backend.error);
+    return 1;
+  }
+  int fd = connect_to(argv[1]);
+  if (fd < 0) {
+    fprintf(stderr, "%s: cannot connect to %s\n", argv[0], argv[1]);
+    return 1;
+  }
+  if (!worker_open(&worker, strtoull(argv[2], NULL, 10))) {
+    fprintf(stderr, "%s: no memory for two buffers of %s bytes\n", argv[0], argv[2]);
+    return 1;
+  }
+  worker_serve(&worker, fd, version);
+  worker_close(&worker);
+  return worker.backend.ops->close(&worker.backend) ? 0 : 1;
+}

@@ -1,0 +1,219 @@
+/*
+ * Layout of the lines.
+ */
+#include "report.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct {
+  const char *name;
+  size_t below; /* bytes */
+} ranges[RANGE_COUNT] = {{"up to 16K", (16 << 10) + 1}, {"to 1M", (1 << 20) + 1}, {"above 1M", SIZE_MAX}};
+
+void report_begin(struct report *report, const struct options *options, const struct limits *limits, bool quiet) {
+  const char *no_colour = getenv("NO_COLOR");
+  *report = (struct report){.options = options, .limits = limits, .quiet = quiet};
+  report->colour = isatty(STDOUT_FILENO) && !(no_colour && *no_colour);
+  if (!quiet) setvbuf(stdout, NULL, _IOFBF, 1 << 12);
+}
+
+void report_peer(struct report *report, const char *name, const char *version) {
+  report_line(report, "# Peer %s: %s", name, version);
+  report->peers[report->npeers++] = name;
+}
+
+void report_line(const struct report *report, const char *format, ...) {
+  if (report->quiet) return;
+  va_list args;
+  va_start(args, format);
+  vprintf(format, args);
+  va_end(args);
+  putchar('\n');
+  fflush(stdout);
+}
+
+static void head_setting(const struct report *report) {
+  const struct options *o = report->options;
+  char low[24], high[24], step[40], iters[32] = "as many as fill about 30 ms";
+  int nranks = report->limits->nranks, cores = report->limits->cores;
+  if (o->stepbytes > 0) snprintf(step, sizeof step, "+ %s", size_text(low, (double)o->stepbytes));
+  else snprintf(step, sizeof step, "* %lld", (long long)o->stepfactor);
+  if (o->iters > 0) snprintf(iters, sizeof iters, "%lld", (long long)o->iters);
+  report_line(report, "# shmccl-perf %d.%d.%d: %d ranks (%s) on %d cores%s", SHMCCL_VERSION_MAJOR, SHMCCL_VERSION_MINOR,
+              SHMCCL_VERSION_PATCH, nranks, o->joined ? "of a job" : o->threads > 0 ? "threads" : "processes", cores,
+              o->joined || o->no_pin || nranks > cores ? ", not pinned" : ", a core each");
+  report_line(report, "# Sizes %s to %s, %s; iterations: %s, in %lld rounds of which the median counts; check: %s",
+              size_text(low, (double)o->minbytes), size_text(high, (double)o->maxbytes), step, iters,
+              (long long)o->rounds, o->check ? "every element" : "none");
+}
+
+void report_head(const struct report *report) {
+  const struct limits *l = report->limits;
+  char cache[24];
+  head_setting(report);
+  report_line(report, "# This machine, measured now: GB/s copied by all ranks together / by one alone: "
+                      "memory %.1f / %.1f, cache (%s) %.1f / %.1f",
+              l->memory.together * 1e-9, l->memory.alone * 1e-9, size_text(cache, l->cache_bytes),
+              l->cached.together * 1e-9, l->cached.alone * 1e-9);
+  if (l->turn > 0)
+    report_line(report, "# A cache line goes from core to core in %.2f us; a core goes from rank to rank in %.2f us",
+                l->handover * 1e6, l->turn * 1e6);
+  else report_line(report, "# A cache line goes from core to core in %.2f us", l->handover * 1e6);
+  report_line(report, "# bound: the least time these limits allow: each result written once, each rank run once");
+}
+
+static void put_head_line(const struct report *report, const char *const cells[5], const char *const group[4],
+                          const char *bound, const char *ratio, const char *const peer[2]) {
+  if (report->quiet) return;
+  printf("# %10s  %12s  %8s  %6s  %6s", cells[0], cells[1], cells[2], cells[3], cells[4]);
+  for (int i = 0; i < 2; i++) printf("  %7s  %6s  %6s  %6s", group[0], group[1], group[2], group[3]);
+  printf("  %8s  %6s", bound, ratio);
+  for (int i = 0; i < report->npeers; i++) printf("  %8s  %6s", peer[0], peer[1]);
+  putchar('\n');
+}
+
+void report_table_head(struct report *report, int coll) {
+  report->busbw_sum = 0;
+  report->busbw_count = 0;
+  report->table_wrong = 0;
+  if (report->quiet) return;
+  printf("#\n# %s\n#\n# %10s  %12s  %8s  %6s  %6s           out-of-place                       in-place          ",
+         colls[coll].name, "", "", "", "", "");
+  printf("   %15s", "out-of-place");
+  for (int i = 0; i < report->npeers; i++) printf("  %16s", report->peers[i]);
+  putchar('\n');
+  put_head_line(report, (const char *const[]){"size", "count", "type", "redop", "root"},
+                (const char *const[]){"time", "algbw", "busbw", "#wrong"}, "bound", "time/",
+                (const char *const[]){"time", "peer/"});
+  put_head_line(report, (const char *const[]){"(B)", "(elements)", "", "", ""},
+                (const char *const[]){"(us)", "(GB/s)", "(GB/s)", ""}, "(us)", "bound",
+                (const char *const[]){"(us)", "ours"});
+  fflush(stdout);
+}
+
+/* As many decimals, up to two, as the width has room for. */
+static void put_number(double value, int width) {
+  char text[32];
+  int decimals = 2;
+  while (snprintf(text, sizeof text, "%*.*f", width, decimals, value) > width && decimals) decimals--;
+  if ((int)strlen(text) > width) snprintf(text, sizeof text, "%*.1e", width, value);
+  printf("  %s", text);
+}
+
+static void put_group(const struct report *report, const struct point *point, const struct measured *m) {
+  int nranks = report->limits->nranks;
+  if (!m->done) {
+    printf("  %7s  %6s  %6s  %6s", "N/A", "N/A", "N/A", "N/A");
+    return;
+  }
+  put_number(m->seconds * 1e6, 7);
+  put_number(point_algbw(point, nranks, m->seconds) * 1e-9, 6);
+  put_number(point_busbw(point, nranks, m->seconds) * 1e-9, 6);
+  if (!report->options->check) printf("  %6s", "N/A");
+  else if (m->wrong && report->colour) printf("  \033[1;31m%6g\033[0m", (double)m->wrong);
+  else printf("  %6g", (double)m->wrong);
+}
+
+static void put_ratio(double numerator, double denominator) {
+  if (denominator > 0) put_number(numerator / denominator, 6);
+  else printf("  %6s", "-");
+}
+
+static void put_line(const struct report *report, const struct row *row) {
+  const struct point *p = &row->point;
+  printf("%12zu  %12llu  %8s  %6s  %6d", point_size(p, report->limits->nranks), (unsigned long long)p->count,
+         type_names[p->type], p->op < 0 ? "none" : op_names[p->op], p->root);
+  put_group(report, p, &row->out_of_place);
+  put_group(report, p, &row->in_place);
+  put_number(row->bound_seconds * 1e6, 8);
+  put_ratio(row->out_of_place.seconds, row->bound_seconds);
+  for (int i = 0; i < report->npeers; i++) {
+    if (row->peers[i].done) {
+      put_number(row->peers[i].seconds * 1e6, 8);
+      put_ratio(row->peers[i].seconds, row->out_of_place.seconds);
+    } else {
+      printf("  %8s  %6s", "-", "-");
+    }
+  }
+  putchar('\n');
+}
+
+static void spread_add(struct spread *spread, double numerator, double denominator) {
+  if (!(numerator > 0) || !(denominator > 0)) return;
+  double ratio = numerator / denominator;
+  spread->least = spread->count ? fmin(spread->least, ratio) : ratio;
+  spread->most = spread->count ? fmax(spread->most, ratio) : ratio;
+  spread->log_sum += log(ratio);
+  spread->count++;
+}
+
+/* Rows without a byte measure nothing that a summary should speak of. */
+static void add_to_summary(struct report *report, const struct row *row) {
+  size_t size = point_size(&row->point, report->limits->nranks);
+  int range = 0;
+  if (!size) return;
+  while (size >= ranges[range].below) range++;
+  struct range *into = &report->ranges[row->point.coll][range];
+  spread_add(&into->to_bound, row->out_of_place.seconds, row->bound_seconds);
+  for (int i = 0; i < report->npeers; i++)
+    if (row->peers[i].done) spread_add(&into->to_ours[i], row->peers[i].seconds, row->out_of_place.seconds);
+}
+
+static void add_group(struct report *report, const struct point *point, const struct measured *m) {
+  if (!m->done) return;
+  report->busbw_sum += point_busbw(point, report->limits->nranks, m->seconds) * 1e-9;
+  report->busbw_count++;
+  report->table_wrong += m->wrong;
+  report->wrong += m->wrong;
+}
+
+void report_row(struct report *report, const struct row *row) {
+  add_group(report, &row->point, &row->out_of_place);
+  add_group(report, &row->point, &row->in_place);
+  add_to_summary(report, row);
+  if (report->quiet) return;
+  put_line(report, row);
+  if (row->out_of_place.wrong) printf("# WRONG, out of place: %s\n", row->out_of_place.text);
+  if (row->in_place.wrong) printf("# WRONG, in place: %s\n", row->in_place.text);
+  for (int i = 0; i < report->npeers; i++)
+    if (row->peers[i].wrong) printf("# WRONG, %s: %s\n", report->peers[i], row->peers[i].text);
+  fflush(stdout);
+}
+
+void report_table_foot(const struct report *report) {
+  const char *verdict = report->table_wrong ? "FAILED" : "OK";
+  if (!report->options->check) verdict = "(not checked)";
+  report_line(report, "# %-20s : %llu %s", "Out of bounds values", (unsigned long long)report->table_wrong, verdict);
+  report_line(report, "# %-20s : %g", "Avg bus bandwidth",
+              report->busbw_count ? report->busbw_sum / report->busbw_count : 0);
+}
+
+static size_t spread_text(char *text, size_t size, const struct spread *s) {
+  return (size_t)snprintf(text, size, "%.2f (%.2f to %.2f)", exp(s->log_sum / s->count), s->least, s->most);
+}
+
+static void summarize_range(const struct report *report, int coll, int range) {
+  const struct range *r = &report->ranges[coll][range];
+  char text[400];
+  if (!r->to_bound.count) return;
+  size_t used = (size_t)snprintf(text, sizeof text, "time/bound ");
+  used += spread_text(text + used, sizeof text - used, &r->to_bound);
+  for (int i = 0; i < report->npeers; i++) {
+    if (!r->to_ours[i].count) continue;
+    used += (size_t)snprintf(text + used, sizeof text - used, "; %s/ours ", report->peers[i]);
+    used += spread_text(text + used, sizeof text - used, &r->to_ours[i]);
+  }
+  report_line(report, "#   %-14s  %-9s  %s", colls[coll].name, ranges[range].name, text);
+}
+
+void report_summary(const struct report *report) {
+  report_line(report, "#\n# Summary, out of place, as geometric mean (least to most) of the rows");
+  for (int i = 0; i < report->options->ncolls; i++)
+    for (int range = 0; range < RANGE_COUNT; range++) summarize_range(report, report->options->colls[i], range);
+  if (report->wrong)
+    report_line(report, "# WRONG: %llu elements of the above are not what they must be", (unsigned long long)report->wrong);
+}

@@ -1,0 +1,69 @@
+/*
+ * One rank: waits for a command, does it together with the other ranks, replies. Between commands it blocks, so that the
+ * ranks that are measured have the machine to themselves.
+ */
+#ifndef BENCH_WORKER_H
+#define BENCH_WORKER_H
+
+#include "backend.h"
+#include "verify.h"
+
+#include <sys/types.h>
+
+enum command_kind {
+  COMMAND_CHECK, /* run once on known data and compare */
+  COMMAND_TIME,  /* warm up, then time `iters` runs back to back */
+  COMMAND_COPY,  /* time `iters` plain copies of `bytes`: the machine's limit */
+  COMMAND_QUIT
+};
+
+struct command {
+  enum command_kind kind;
+  struct point point;
+  uint64_t iters;
+  uint64_t warmup;
+  uint64_t bytes;
+  int alone;     /* copy: only rank 0 does */
+  int streaming; /* copy: by stores that bypass the caches */
+};
+
+enum reply_status { REPLY_DONE, REPLY_UNSUPPORTED, REPLY_FAILED };
+
+struct reply {
+  enum reply_status status;
+  double seconds; /* per run */
+  uint64_t wrong;
+  char text[256]; /* the cause of a failure, or the first wrong element */
+};
+
+/* The first thing that a worker writes to its socket. */
+struct hello {
+  int rank;
+  pid_t pid;
+  char version[64]; /* of the peer's library */
+};
+
+struct worker {
+  struct backend backend; /* filled in by the caller */
+  struct buffer send;
+  struct buffer recv;
+  struct buffer scratch[2]; /* for copies; freed before the first run */
+  struct patterns patterns;
+};
+
+/* Seconds on a clock that only moves forward. */
+double seconds_now(void);
+
+/* Pins the calling thread to the rank-th core that this process may use. */
+void worker_pin(int rank);
+
+/* Allocates both buffers. */
+bool worker_open(struct worker *worker, size_t max_bytes);
+void worker_close(struct worker *worker);
+
+struct reply worker_do(struct worker *worker, const struct command *command);
+
+/* Says hello on `fd`, then does what it is told until the driver quits or is gone. */
+void worker_serve(struct worker *worker, int fd, const char *version);
+
+#endif

@@ -1,0 +1,10 @@
+# Decides whether device code is compiled: SHMCCL_HAVE_NVCC is ON when it is.
+set(SHMCCL_HAVE_NVCC OFF)
+if(NOT SHMCCL_CUDA STREQUAL "OFF")
+  find_program(SHMCCL_NVCC nvcc HINTS ENV CUDA_HOME PATH_SUFFIXES bin PATHS /usr/local/cuda)
+  if(SHMCCL_NVCC)
+    set(SHMCCL_HAVE_NVCC ON)
+  elseif(SHMCCL_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "SHMCCL_CUDA is ON but nvcc was not found: install the CUDA toolkit or set CUDA_HOME")
+  endif()
+endif()

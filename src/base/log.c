@@ -1,0 +1,65 @@
+/* log.c - one line per message, written with one write(2) so that the lines of several ranks do not mix. */
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/ordering.h"
+
+enum { LINE_BYTES = 1024 };
+
+static const char *const level_names[] = {"none", "warn", "info", "trace"};
+static uint32_t log_level = SHMI_LOG_WARN;
+static _Thread_local char last_error[LINE_BYTES];
+
+void shmi_log_configure(void) {
+  const char *wanted = getenv("SHMCCL_DEBUG");
+  uint32_t level = SHMI_LOG_WARN;
+  for (uint32_t i = 0; wanted && i < 4; i++)
+    if (!strcasecmp(wanted, level_names[i])) level = i;
+  shmi_note32(&log_level, level);
+}
+
+int shmi_log_enabled(shmi_log_level_t level) { return (uint32_t)level <= shmi_peek32(&log_level); }
+
+static void print_line(shmi_log_level_t level, const char *text) {
+  char line[LINE_BYTES + 64];
+  int length =
+      snprintf(line, sizeof line, "shmccl[%d] %s: %s\n", (int)getpid(), level == SHMI_LOG_WARN ? "WARN" : "INFO", text);
+  if (length > (int)sizeof line - 1) length = (int)sizeof line - 1;
+  ssize_t ignored = write(STDERR_FILENO, line, (size_t)length);
+  (void)ignored;
+}
+
+void shmi_log(shmi_log_level_t level, const char *format, ...) {
+  char text[LINE_BYTES];
+  if (!shmi_log_enabled(level)) return;
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  print_line(level, text);
+}
+
+shmccl_result_t shmi_error(shmccl_result_t result, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(last_error, sizeof last_error, format, arguments);
+  va_end(arguments);
+  if (shmi_log_enabled(SHMI_LOG_WARN)) print_line(SHMI_LOG_WARN, last_error);
+  return result;
+}
+
+shmccl_result_t shmi_error_again(shmccl_result_t result, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(last_error, sizeof last_error, format, arguments);
+  va_end(arguments);
+  return result;
+}
+
+const char *shmccl_last_error(void) { return last_error; }

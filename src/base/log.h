@@ -1,0 +1,39 @@
+/*
+ * log.h - errors and messages.
+ *
+ * Whoever first decides that something is an error calls shmi_error() once, with cause and remedy; callers forward the
+ * code. SHMCCL_DEBUG chooses what is printed to stderr: none, warn (default: errors and warnings), info (per
+ * communicator), trace (per call).
+ */
+#ifndef SHMI_LOG_H
+#define SHMI_LOG_H
+
+#include "shmccl.h"
+
+typedef enum { SHMI_LOG_NONE, SHMI_LOG_WARN, SHMI_LOG_INFO, SHMI_LOG_TRACE } shmi_log_level_t;
+
+#define SHMI_PRINTF(at) __attribute__((format(printf, at, (at) + 1)))
+
+/* Reads SHMCCL_DEBUG again; called when a communicator is created. */
+void shmi_log_configure(void);
+int shmi_log_enabled(shmi_log_level_t level);
+void shmi_log(shmi_log_level_t level, const char *format, ...) SHMI_PRINTF(2);
+
+/* Logs the line, keeps it for shmccl_last_error(), returns result. */
+shmccl_result_t shmi_error(shmccl_result_t result, const char *format, ...) SHMI_PRINTF(2);
+/* The same without printing: for an error that was printed before and is met again. */
+shmccl_result_t shmi_error_again(shmccl_result_t result, const char *format, ...) SHMI_PRINTF(2);
+
+#define SHMI_INFO(...)                                                                                                 \
+  do {                                                                                                                 \
+    if (shmi_log_enabled(SHMI_LOG_INFO)) shmi_log(SHMI_LOG_INFO, __VA_ARGS__);                                         \
+  } while (0)
+
+/* Forwards an error that its finder has already logged. */
+#define SHMI_RETURN_IF_ERROR(expression)                                                                               \
+  do {                                                                                                                 \
+    shmccl_result_t forwarded_ = (expression);                                                                         \
+    if (forwarded_ != SHMCCL_SUCCESS) return forwarded_;                                                               \
+  } while (0)
+
+#endif

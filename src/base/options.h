@@ -1,0 +1,30 @@
+/*
+ * options.h - every SHMCCL_* setting that a communicator obeys, with its unit, default and bounds, in one table.
+ *
+ * A setting comes from the config struct where it is non-zero there, else from the environment, else from the table.
+ * Ranks must agree on all of them; the segment's header carries rank 0's.
+ */
+#ifndef SHMI_OPTIONS_H
+#define SHMI_OPTIONS_H
+
+#include "shmccl.h"
+
+/* The settings in force for one communicator. Fixed width: it lies in the segment's header. */
+typedef struct {
+  uint64_t timeout_ms;
+  uint64_t staging_bytes;
+  uint64_t chunk_bytes; /* 0: by size */
+  uint64_t algorithm;   /* shmccl_algorithm_t */
+} shmi_options_t;
+
+/* Reads config (may be NULL) and environment. Invalid argument, logged, if either holds nonsense. */
+shmccl_result_t shmi_options_read(const shmccl_config_t *config, shmi_options_t *options);
+
+/* The name of the first setting in which the two differ, with both values; NULL if they agree. */
+const char *shmi_options_difference(const shmi_options_t *a, const shmi_options_t *b, uint64_t *value_a,
+                                    uint64_t *value_b);
+
+/* The folder for segments: SHMCCL_SHM_DIR or /dev/shm. */
+const char *shmi_option_shm_dir(void);
+
+#endif

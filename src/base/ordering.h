@@ -1,0 +1,95 @@
+/*
+ * ordering.h - the only file that names a memory order.
+ *
+ * Ranks share lines of memory and never a lock. Each operation below is named by its use, with the failure it prevents.
+ * They are plain loads and stores of aligned words (no read-modify-write: a GPU cannot do one on host memory over every
+ * PCIe path), the same for CPU threads, processes on one mapping and CUDA blocks. The 8-byte word is the largest unit
+ * that every path keeps whole.
+ *
+ * SHMI_BREAK_PUBLISH and SHMI_BREAK_OBSERVE build the broken variants: the negative controls of tests/race.
+ */
+#ifndef SHMI_ORDERING_H
+#define SHMI_ORDERING_H
+
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define SHMI_FN static __host__ __device__ __forceinline__
+#else
+#define SHMI_FN static inline
+#endif
+
+#ifdef SHMI_BREAK_PUBLISH
+#define SHMI_PUBLISH_ORDER __ATOMIC_RELAXED
+#else
+#define SHMI_PUBLISH_ORDER __ATOMIC_RELEASE
+#endif
+#ifdef SHMI_BREAK_OBSERVE
+#define SHMI_OBSERVE_ORDER __ATOMIC_RELAXED
+#else
+#define SHMI_OBSERVE_ORDER __ATOMIC_ACQUIRE
+#endif
+
+/* Publish: everything this thread wrote or read before is done, for whoever observes the word.
+ * Without it a peer sees the new word and still reads old staging bytes, or this thread's late reads meet the peer's
+ * next chunk in a slot that the word already gave back. */
+SHMI_FN void shmi_publish64(uint64_t *word, uint64_t value) {
+#ifdef __CUDA_ARCH__
+  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
+#else
+  __atomic_store_n(word, value, SHMI_PUBLISH_ORDER);
+#endif
+}
+
+SHMI_FN void shmi_publish32(uint32_t *word, uint32_t value) {
+#ifdef __CUDA_ARCH__
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+#else
+  __atomic_store_n(word, value, SHMI_PUBLISH_ORDER);
+#endif
+}
+
+/* Observe: once the awaited value is seen, what its writer did before is seen too.
+ * Without it this thread's loads of the payload may be satisfied before the load of the word: old bytes, new word. */
+SHMI_FN uint64_t shmi_observe64(const uint64_t *word) {
+#ifdef __CUDA_ARCH__
+  uint64_t value;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+  return value;
+#else
+  return __atomic_load_n(word, SHMI_OBSERVE_ORDER);
+#endif
+}
+
+SHMI_FN uint32_t shmi_observe32(const uint32_t *word) {
+#ifdef __CUDA_ARCH__
+  uint32_t value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+  return value;
+#else
+  return __atomic_load_n(word, SHMI_OBSERVE_ORDER);
+#endif
+}
+
+/* Peek and note: a lone word by which nothing else is ordered (a level, a hint). Whole, but in no order with anything.
+ * Plain accesses would let the compiler read it once for a whole loop, or twice where the code says once. */
+SHMI_FN uint32_t shmi_peek32(const uint32_t *word) {
+#ifdef __CUDA_ARCH__
+  return *(const volatile uint32_t *)word;
+#else
+  return __atomic_load_n(word, __ATOMIC_RELAXED);
+#endif
+}
+
+#ifndef __CUDACC__
+static inline void shmi_note32(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+
+/* Claim: true for exactly one of the threads of this process that call it on a flag in private memory.
+ * Without it two threads could both write this rank's abort line, and peers would read half of each. */
+static inline int shmi_claim(uint32_t *flag) { return __atomic_exchange_n(flag, 1, __ATOMIC_ACQ_REL) == 0; }
+
+/* Next: numbers 0, 1, 2, ... each given once among the threads of this process. Nothing else is ordered by it. */
+static inline uint32_t shmi_next32(uint32_t *counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
+#endif
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * step.h - the protocol: how ranks take the turns of a plan together.
+ *
+ *   turn 0, publish s+1, await all s+1, turn 1, publish s+2, await all s+2, ... turn T;   s = steps of all calls before
+ *
+ * Step x uses the slots and lines of parity x & 1. Claim: whoever writes its slot for step x, nobody still reads what
+ * it wrote there for step x-2. Proof: it writes after it has seen every rank's step x-1. A rank publishes x-1 after its
+ * turn of that step, in which, and in no later one, it reads what was staged in step x-2. Between calls nothing
+ * changes: the last turn of a call reads what step s+T staged, and the next call's first publish, s+T+1, comes after
+ * it. So there are neither acknowledgements nor a barrier at the end of a call, and a call of one step costs one
+ * exchange of one line. For the same reason a line of parity x & 1 holds step x-2 or x when x is awaited: comparing for
+ * equality is enough at any number of steps, also when the 32 bits wrap.
+ *
+ * The word of a step carries the call's signature, and it is checked on every rank before anything of that step is
+ * read.
+ *
+ * What differs between executors (coll/host.h; a CUDA block later) is included before this file:
+ *   struct shmi_block              has tid, nthreads, step, world, call
+ *   shmi_block_sync(b)             barrier of the block's threads
+ *   shmi_block_operate(b, turn)    this thread's part of the operations of a turn
+ *   shmi_block_await(b, step)      thread 0: waits until every rank's word of that step is there with our signature; 0
+ * or an error after which the whole block must leave shmi_block_agree(b, error)     gives thread 0's value to all
+ * threads; includes a barrier SHMI_BREAK_SLOTS (one slot instead of two), SHMI_BREAK_SYNC (no barrier before
+ * publishing): negative controls.
+ */
+#ifndef SHMI_STEP_H
+#define SHMI_STEP_H
+
+#include "coll/plan.h"
+
+SHMI_FN void shmi_block_publish(struct shmi_block *b, uint32_t step) {
+#ifndef SHMI_BREAK_SYNC
+  shmi_block_sync(b); /* the release below covers thread 0's accesses; the barrier adds the others' */
+#endif
+  if (b->tid == 0)
+    shmi_publish64(&shmi_step_of(b->world, b->world->rank, step)->word, shmi_word(step, b->call->signature));
+}
+
+/* Runs the block's call from step *steps on and advances it. Same result on all threads. */
+SHMI_FN int shmi_block_run(struct shmi_block *b, uint32_t *steps) {
+  uint32_t turn;
+  b->step = *steps;
+  for (turn = 0; turn < b->call->nsteps; turn++) {
+    int error;
+    shmi_block_operate(b, turn);
+    b->step++;
+    shmi_block_publish(b, b->step);
+    error = shmi_block_agree(b, b->tid == 0 ? shmi_block_await(b, b->step) : 0);
+    if (error) return error;
+  }
+  shmi_block_operate(b, turn);
+  if (b->tid == 0) *steps = b->step;
+  return 0;
+}
+
+#endif

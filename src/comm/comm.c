@@ -1,0 +1,325 @@
+/*
+ * comm.c - from an id to a communicator, and back.
+ *
+ * Rank 0 makes the segment, the others look for its name; each claims its rank and says so in its member line; when a
+ * rank has seen all lines it is done, and rank 0 removes the name. A rank that fails on the way leaves its abort line
+ * and its lock to tell the others. Attaching does not wait, so that one thread can attach several ranks (init_all).
+ */
+#include "comm/comm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "comm/create.h"
+#include "reduce/reduce.h"
+#include "shm/liveness.h"
+#include "topo/topo.h"
+
+enum { POLL_NS = 200000, ID_VERSION = 1 };
+
+/* ---- ids ------------------------------------------------------------------------------------------------------- */
+
+/* What the 128 public bytes hold. */
+struct id_bytes {
+  char magic[8]; /* "shmccl" */
+  uint32_t version;
+  uint8_t id[SHMI_ID_BYTES];
+};
+
+shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]) {
+  if (getrandom(id, SHMI_ID_BYTES, 0) == SHMI_ID_BYTES) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_SYSTEM, "the kernel gives no random bytes: %m");
+}
+
+shmccl_result_t shmccl_get_unique_id(shmccl_unique_id_t *id) {
+  struct id_bytes bytes = {.magic = "shmccl", .version = ID_VERSION};
+  if (!id) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "id is NULL: pass the address of a shmccl_unique_id_t");
+  SHMI_RETURN_IF_ERROR(shmi_random_id(bytes.id));
+  memset(id, 0, sizeof *id);
+  memcpy(id->internal, &bytes, sizeof bytes);
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t read_id(const shmccl_unique_id_t *id, uint8_t out[SHMI_ID_BYTES]) {
+  struct id_bytes bytes;
+  if (!id) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "id is NULL: pass the id that rank 0 made");
+  memcpy(&bytes, id->internal, sizeof bytes);
+  if (memcmp(bytes.magic, "shmccl\0", sizeof bytes.magic) || bytes.version != ID_VERSION)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
+                      "these bytes are no id of this library: all ranks must get the 128 "
+                      "bytes that shmccl_get_unique_id() wrote on one of them");
+  memcpy(out, bytes.id, SHMI_ID_BYTES);
+  return SHMCCL_SUCCESS;
+}
+
+/* ---- attaching --------------------------------------------------------------------------------------------------- */
+
+static void pause_ns(long ns) { nanosleep(&(struct timespec){.tv_nsec = ns}, NULL); }
+
+static shmccl_result_t find_segment(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTES]) {
+  uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
+  for (;;) {
+    SHMI_RETURN_IF_ERROR(shmi_segment_attach(&comm->segment, id, comm->rank));
+    if (comm->segment.base) return SHMCCL_SUCCESS;
+    if (shmi_now_ns() > deadline)
+      return shmi_error(SHMCCL_ERROR_TIMEOUT,
+                        "rank %d: rank 0 did not create the communicator within %llu ms: it must run "
+                        "on this host, as this user, with the same id and %s",
+                        comm->rank, (unsigned long long)comm->options.timeout_ms, shmi_option_shm_dir());
+    pause_ns(POLL_NS);
+  }
+}
+
+/* After the mapping, so that the others can be told. */
+static shmccl_result_t compare_settings(shmccl_comm_t *comm, int nranks) {
+  const struct shmi_header *h = shmi_segment_header(&comm->segment);
+  uint64_t theirs, mine;
+  char message[256];
+  const char *name = shmi_options_difference(&h->options, &comm->options, &theirs, &mine);
+  if ((int)h->nranks != nranks) name = "the number of ranks", theirs = h->nranks, mine = (uint64_t)nranks;
+  if (!name) return SHMCCL_SUCCESS;
+  snprintf(message, sizeof message, "ranks disagree on %s: rank 0 has %llu, rank %d has %llu: pass the same to all",
+           name, (unsigned long long)theirs, comm->rank, (unsigned long long)mine);
+  return shmi_abort_raise(comm, SHMCCL_ERROR_MISMATCH, comm->rank, message);
+}
+
+static void introduce(shmccl_comm_t *comm) {
+  struct shmi_control *mine = shmi_control_of(&comm->world, comm->rank);
+  shmi_topo_affinity(mine->cpus, sizeof mine->cpus);
+  mine->member.pid = (uint32_t)getpid();
+  mine->member.node = shmi_topo_node();
+  mine->member.quota = shmi_topo_quota("");
+  shmi_publish32(&mine->member.state, SHMI_MEMBER_ATTACHED);
+}
+
+/* A communicator of one rank has the same lines, in memory of its own. */
+static shmccl_result_t make_alone(shmccl_comm_t *comm) {
+  size_t bytes = shmi_layout_control_bytes(1);
+  uint8_t *memory = aligned_alloc(SHMI_PAGE, bytes);
+  if (!memory) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
+  memset(memory, 0, bytes);
+  comm->world = (struct shmi_world){.nranks = 1, .control = memory, .control_stride = bytes};
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTES]) {
+  if (comm->nranks == 1) return make_alone(comm);
+  if (comm->rank == 0) {
+    shmi_segment_sweep();
+    SHMI_RETURN_IF_ERROR(shmi_segment_create(&comm->segment, id, comm->nranks, &comm->options));
+  } else {
+    SHMI_RETURN_IF_ERROR(find_segment(comm, id));
+  }
+  comm->world = shmi_layout_world(shmi_segment_header(&comm->segment), comm->segment.base, comm->rank);
+  shmccl_result_t result = compare_settings(comm, comm->nranks);
+  comm->nranks = comm->world.nranks; /* what the lines are there for; a difference ends here */
+  return result;
+}
+
+shmccl_result_t shmi_comm_attach(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                 const shmi_options_t *options) {
+  shmccl_comm_t *comm = calloc(1, sizeof *comm);
+  if (!comm) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
+  comm->rank = rank;
+  comm->nranks = nranks;
+  comm->options = *options;
+  comm->segment.lock_fd = -1;
+  comm->fork_generation = shmi_fork_generation();
+  comm->stream_bytes =
+      shmi_topo_cache_bytes() / 2 / (size_t)nranks; /* send and receive buffers of all: larger than it */
+  shmccl_result_t result = attach(comm, id);
+  if (result != SHMCCL_SUCCESS) return shmi_comm_free(comm), result;
+  introduce(comm);
+  *out = comm;
+  return SHMCCL_SUCCESS;
+}
+
+/* ---- meeting ----------------------------------------------------------------------------------------------------- */
+
+static bool lacks_member(const void *context, int peer) {
+  const shmccl_comm_t *comm = context;
+  return shmi_observe32(&shmi_control_of(&comm->world, peer)->member.state) == SHMI_MEMBER_ABSENT;
+}
+
+static shmccl_result_t report_missing(shmccl_comm_t *comm) {
+  char ranks[SHMI_RANKS_TEXT], message[512];
+  int first = shmi_lacking_text(comm, lacks_member, comm, ranks);
+  snprintf(message, sizeof message,
+           "rank %d: rank%s did not come within %llu ms to create the communicator: start every "
+           "rank on this host, as this user, with the same id and %s",
+           comm->rank, ranks, (unsigned long long)comm->options.timeout_ms, shmi_option_shm_dir());
+  return shmi_abort_raise(comm, SHMCCL_ERROR_TIMEOUT, first, message);
+}
+
+/* A rank that has not come yet holds no lock either, so only the time limit and the abort lines count here, and the
+ * lock of those that were here: rank 0, without which nobody can come any more. */
+static shmccl_result_t await_members(shmccl_comm_t *comm) {
+  uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
+  for (int peer = 0; peer < comm->nranks;) {
+    if (!lacks_member(comm, peer)) {
+      peer++;
+      continue;
+    }
+    SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+    if (comm->rank && !shmi_liveness_held(comm->segment.lock_fd, 0))
+      return shmi_abort_raise(comm, SHMCCL_ERROR_PEER_DIED, 0,
+                              "rank 0 died or gave up while the communicator was created");
+    if (shmi_now_ns() > deadline) return report_missing(comm);
+    pause_ns(POLL_NS);
+  }
+  return SHMCCL_SUCCESS;
+}
+
+/* From what all ranks said of themselves, so that all come to the same answer. */
+static bool is_oversubscribed(const shmccl_comm_t *comm) {
+  uint32_t cpus = 0, quota = UINT32_MAX;
+  for (int byte = 0; byte < SHMI_CPU_MASK_BYTES; byte++) {
+    unsigned all = 0;
+    for (int r = 0; r < comm->nranks; r++) all |= shmi_control_of(&comm->world, r)->cpus[byte];
+    cpus += (uint32_t)__builtin_popcount(all);
+  }
+  for (int r = 0; r < comm->nranks; r++) {
+    uint32_t granted = shmi_control_of(&comm->world, r)->member.quota;
+    if (granted < quota) quota = granted;
+  }
+  return (uint32_t)comm->nranks > (cpus < quota ? cpus : quota);
+}
+
+void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int reader) {
+  int node = shmi_control_of(&comm->world, reader)->member.node;
+  if (node != shmi_topo_node()) shmi_topo_place(address, bytes, node); /* else the kernel's own choice is right */
+}
+
+shmccl_result_t shmi_comm_meet(shmccl_comm_t *comm) {
+  if (comm->nranks > 1) SHMI_RETURN_IF_ERROR(await_members(comm));
+  shmi_segment_unlink(&comm->segment);
+  comm->oversubscribed = is_oversubscribed(comm);
+  SHMI_INFO("rank %d of %d: pid %d, node %d, %s, %s kernels, slots of %zu KiB%s%s", comm->rank, comm->nranks,
+            (int)getpid(), shmi_topo_node(), comm->segment.path, shmi_reduce_isa(), comm->world.slot_bytes >> 10,
+            comm->oversubscribed ? ", more ranks than CPUs" : "", shmi_topo_is_wsl2() ? ", WSL2" : "");
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_comm_create(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                 const shmi_options_t *options) {
+  shmccl_comm_t *comm;
+  shmi_log_configure();
+  SHMI_RETURN_IF_ERROR(shmi_comm_attach(&comm, nranks, id, rank, options));
+  shmccl_result_t result = shmi_comm_meet(comm);
+  if (result != SHMCCL_SUCCESS) {
+    shmi_comm_free(comm);
+    shmi_segment_sweep(); /* the last of the failed removes the name, if rank 0 could not */
+    return result;
+  }
+  *out = comm;
+  return SHMCCL_SUCCESS;
+}
+
+/* ---- public --------------------------------------------------------------------------------------------------- */
+
+static shmccl_result_t check_nranks(int nranks) {
+  if (nranks >= 1 && nranks <= SHMCCL_MAX_RANKS) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "nranks is %d: give 1 to %d", nranks, SHMCCL_MAX_RANKS);
+}
+
+static shmccl_result_t check_out(const void *comm) {
+  if (comm) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "comm is NULL: pass where to store the communicator");
+}
+
+shmccl_result_t shmccl_comm_init_rank(shmccl_comm_t **comm, int nranks, const shmccl_unique_id_t *id, int rank,
+                                      const shmccl_config_t *config) {
+  uint8_t bytes[SHMI_ID_BYTES];
+  shmi_options_t options;
+  SHMI_RETURN_IF_ERROR(check_out(comm));
+  SHMI_RETURN_IF_ERROR(check_nranks(nranks));
+  if (rank < 0 || rank >= nranks)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "rank is %d: give 0 to nranks - 1, which is %d", rank, nranks - 1);
+  SHMI_RETURN_IF_ERROR(read_id(id, bytes));
+  SHMI_RETURN_IF_ERROR(shmi_options_read(config, &options));
+  return shmi_comm_create(comm, nranks, bytes, rank, &options);
+}
+
+static shmccl_result_t create_all(shmccl_comm_t **comms, int nranks, const uint8_t id[SHMI_ID_BYTES],
+                                  const shmi_options_t *options) {
+  for (int r = 0; r < nranks; r++) SHMI_RETURN_IF_ERROR(shmi_comm_attach(&comms[r], nranks, id, r, options));
+  for (int r = 0; r < nranks; r++) SHMI_RETURN_IF_ERROR(shmi_comm_meet(comms[r]));
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmccl_comm_init_all(shmccl_comm_t **comms, int nranks, const shmccl_config_t *config) {
+  uint8_t id[SHMI_ID_BYTES];
+  shmi_options_t options;
+  shmccl_comm_t *made[SHMCCL_MAX_RANKS] = {0};
+  SHMI_RETURN_IF_ERROR(check_out(comms));
+  SHMI_RETURN_IF_ERROR(check_nranks(nranks));
+  shmi_log_configure();
+  SHMI_RETURN_IF_ERROR(shmi_options_read(config, &options));
+  SHMI_RETURN_IF_ERROR(shmi_random_id(id));
+  shmccl_result_t result = create_all(made, nranks, id, &options);
+  for (int r = 0; r < nranks; r++) {
+    if (result == SHMCCL_SUCCESS)
+      comms[r] = made[r];
+    else
+      shmi_comm_free(made[r]);
+  }
+  return result;
+}
+
+shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm) {
+  if (!comm) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "comm is NULL: pass a communicator");
+  if (comm->fork_generation == shmi_fork_generation()) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "this communicator belongs to the parent process: create communicators "
+                                                "after fork");
+}
+
+void shmi_comm_free(shmccl_comm_t *comm) {
+  if (!comm) return;
+  bool forked = comm->fork_generation != shmi_fork_generation();
+  if (comm->segment.base && !forked)
+    shmi_publish32(&shmi_control_of(&comm->world, comm->rank)->member.state, SHMI_MEMBER_LEFT);
+  if (!comm->segment.base && comm->world.control) free(comm->world.control);
+  shmi_segment_detach(&comm->segment, forked);
+  free(comm->messages);
+  free(comm);
+}
+
+shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm) {
+  shmi_comm_free(comm);
+  return SHMCCL_SUCCESS;
+}
+
+/* A rank that has destroyed its object is missed only by who still waits for it. */
+static bool has_died(const shmccl_comm_t *comm, int peer) {
+  return shmi_observe32(&shmi_control_of(&comm->world, peer)->member.state) == SHMI_MEMBER_ATTACHED &&
+         shmi_liveness_held(comm->segment.lock_fd, peer) == 0;
+}
+
+shmccl_result_t shmccl_comm_get_async_error(shmccl_comm_t *comm, shmccl_result_t *state) {
+  SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
+  if (!state) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "state is NULL: pass where to store the result");
+  shmccl_result_t found = shmi_abort_peek(comm);
+  for (int peer = 0; peer < comm->nranks && comm->segment.base && found == SHMCCL_SUCCESS; peer++)
+    if (peer != comm->rank && has_died(comm, peer)) found = SHMCCL_ERROR_PEER_DIED;
+  *state = found;
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmccl_comm_count(const shmccl_comm_t *comm, int *nranks) {
+  SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
+  if (!nranks) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "nranks is NULL: pass where to store the number");
+  *nranks = comm->nranks;
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmccl_comm_user_rank(const shmccl_comm_t *comm, int *rank) {
+  SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
+  if (!rank) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "rank is NULL: pass where to store the number");
+  *rank = comm->rank;
+  return SHMCCL_SUCCESS;
+}

@@ -1,0 +1,114 @@
+/*
+ * comm.h - one rank's communicator object, and what the files of this room share.
+ *
+ * comm.c makes and frees it; wait.c bounds every wait; abort.c holds the one error that a communicator can be in;
+ * select.c turns arguments into a call with a schedule; collectives.c and p2p.c are the entry points.
+ */
+#ifndef SHMI_COMM_H
+#define SHMI_COMM_H
+
+#include <stdbool.h>
+
+#include "base/log.h"
+#include "coll/plan.h"
+#include "shm/segment.h"
+
+struct shmi_message { /* a send or receive noted in a group */
+  bool is_send;
+  int peer;
+  uint8_t *buffer; /* only read if is_send */
+  size_t bytes, done;
+  uint32_t signature; /* of count and datatype */
+  bool complete;
+};
+
+struct shmccl_comm {
+  int rank, nranks;
+  shmi_options_t options;      /* in force, the same on all ranks */
+  struct shmi_segment segment; /* with one rank: none, and world lies in private memory */
+  struct shmi_world world;
+  uint32_t steps; /* published so far */
+  uint32_t fork_generation;
+  bool slots_allocated;
+  uint64_t lanes_allocated; /* bit p: the pair slots toward rank p */
+  bool oversubscribed;      /* more ranks than CPUs: spinning would keep a peer from running */
+  bool finalized, in_group;
+  size_t stream_bytes;                                         /* messages from here on are written past the caches */
+  uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
+  shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
+  uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
+  struct shmi_message *messages;
+  size_t nmessages, messages_capacity;
+};
+
+/* ---- comm.c ---- */
+
+/* Creates rank's object of the communicator named by id and waits for the others. */
+shmccl_result_t shmi_comm_create(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                 const shmi_options_t *options);
+shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]);
+/* An object that may be used by this process now: created here, not in a forked parent. */
+shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);
+
+/* Asks that staging not yet allocated comes from the NUMA node of the rank that will read it. */
+void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int reader);
+
+/* ---- abort.c: the first error of a communicator is its last ---- */
+
+/* Puts the communicator into error `cause`, found by this rank, because of rank culprit (-1: none); returns the error
+ * that it is in from now on (an earlier one wins). message: logged, if this is the first. */
+shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const char *message);
+/* The error that the communicator is in, reported in full once; SHMCCL_SUCCESS if none. One cache line per rank. */
+shmccl_result_t shmi_abort_look(shmccl_comm_t *comm);
+/* A peer's word carries another signature than ours: raises the mismatch and says what either rank called. */
+shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer, const struct shmi_call_id *call);
+/* As look, without reporting, for any thread. */
+shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm);
+
+/* ---- wait.c ---- */
+
+/* One wait for words of peers. */
+struct shmi_wait {
+  shmccl_comm_t *comm;
+  const char *what; /* "allreduce", for messages */
+  uint64_t looks;   /* in vain, since the last progress */
+  uint64_t started_ns, checked_ns;
+};
+
+static inline struct shmi_wait shmi_wait_begin(shmccl_comm_t *comm, const char *what) {
+  return (struct shmi_wait){.comm = comm, .what = what};
+}
+
+/* Whether the waiter still lacks something from `peer`; looks at memory each time. */
+typedef bool (*shmi_wait_lacks_fn)(const void *context, int peer);
+
+/* Called after a look in vain: spins, yields or sleeps, by how long it has been; now and then looks at aborts, at the
+ * liveness of the peers that are lacking and at the time limit. An error is final: raised and logged. */
+shmccl_result_t shmi_wait_pause(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context);
+
+/* The ranks that `lacks` names, as " 2 3"; returns the first, -1 if there is none. */
+enum { SHMI_RANKS_TEXT = 128 };
+int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const void *context,
+                      char text[SHMI_RANKS_TEXT]);
+
+/* After progress in a wait that goes on: patience and time limit start again. */
+static inline void shmi_wait_progress(struct shmi_wait *w) { w->looks = 0; }
+
+/* ---- select.c ---- */
+
+extern const char *const shmi_collective_names[SHMI_COLLECTIVE_COUNT];
+
+/* Chooses schedule and chunks for *call, whose id, element and buffers are set: a pure function of the id, the number
+ * of ranks and what was agreed at init. */
+void shmi_select(const shmccl_comm_t *comm, struct shmi_call *call);
+/* "allreduce of 12 float32, sum" */
+void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes);
+
+/* ---- collectives.c, api.c ---- */
+
+/* What every call on a communicator checks first. */
+shmccl_result_t shmi_check_usable(const shmccl_comm_t *comm, const char *name, const void *stream);
+
+const char *shmi_datatype_name(uint32_t datatype);
+
+#endif

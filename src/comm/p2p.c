@@ -1,0 +1,240 @@
+/*
+ * p2p.c - send, recv and groups of them.
+ *
+ * A call outside a group is a group of one. A group's messages are progressed round robin, a piece at a time; of those
+ * between the same ranks in the same direction only the oldest unfinished one moves, which keeps their order.
+ */
+#include "coll/pair.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/comm.h"
+
+static uint32_t signature_of(size_t count, shmccl_datatype_t datatype) {
+  return (uint32_t)((count * 16 + (size_t)datatype) * 0x9e3779b97f4a7c15ull >> 32);
+}
+
+/* ---- one piece ------------------------------------------------------------------------------------------------------
+ */
+
+static size_t piece_bytes(const shmccl_comm_t *comm, const struct shmi_message *m) {
+  size_t left = m->bytes - m->done;
+  return left < comm->world.pair_bytes ? left : comm->world.pair_bytes;
+}
+
+static bool can_move(const shmccl_comm_t *comm, const struct shmi_message *m, uint32_t *signature) {
+  if (m->is_send) return shmi_pair_has_room(&comm->world, m->peer, comm->sent[m->peer] + 1);
+  return shmi_pair_has_come(&comm->world, m->peer, comm->received[m->peer] + 1, signature);
+}
+
+static void move_out(shmccl_comm_t *comm, struct shmi_message *m, size_t bytes) {
+  const uint32_t number = ++comm->sent[m->peer];
+  if (bytes) memcpy(shmi_pair_slot_of(&comm->world, comm->rank, m->peer, number), m->buffer + m->done, bytes);
+  shmi_pair_publish(&comm->world, m->peer, number, m->signature);
+}
+
+static void move_in(shmccl_comm_t *comm, struct shmi_message *m, size_t bytes) {
+  const uint32_t number = ++comm->received[m->peer];
+  if (bytes) memcpy(m->buffer + m->done, shmi_pair_slot_of(&comm->world, m->peer, comm->rank, number), bytes);
+  shmi_pair_empty(&comm->world, m->peer, number);
+}
+
+static shmccl_result_t report_mismatch(shmccl_comm_t *comm, const struct shmi_message *m) {
+  char message[256];
+  snprintf(message, sizeof message,
+           "rank %d: receives %zu bytes from rank %d, whose message has another count or datatype: "
+           "make send and recv agree",
+           comm->rank, m->bytes, m->peer);
+  return shmi_abort_raise(comm, SHMCCL_ERROR_MISMATCH, m->peer, message);
+}
+
+/* Moves one piece of m if it can be moved. */
+static shmccl_result_t progress(shmccl_comm_t *comm, struct shmi_message *m, bool *moved) {
+  uint32_t signature = m->signature;
+  if (!can_move(comm, m, &signature)) return SHMCCL_SUCCESS;
+  if (signature != m->signature) return report_mismatch(comm, m);
+  const size_t bytes = piece_bytes(comm, m);
+  m->is_send ? move_out(comm, m, bytes) : move_in(comm, m, bytes);
+  m->done += bytes;
+  m->complete = m->done == m->bytes;
+  *moved = true;
+  return SHMCCL_SUCCESS;
+}
+
+/* ---- groups
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/* The messages that may move now: the oldest unfinished one per peer and direction. Call with index 0 first. */
+struct heads {
+  uint64_t seen[2];
+};
+
+static bool is_head(struct heads *h, const struct shmi_message *m) {
+  const uint64_t bit = 1ull << m->peer;
+  if (m->complete || h->seen[m->is_send] & bit) return false;
+  h->seen[m->is_send] |= bit;
+  return true;
+}
+
+static bool lacks_peer(const void *context, int peer) {
+  const shmccl_comm_t *comm = context;
+  struct heads heads = {{0}};
+  for (size_t i = 0; i < comm->nmessages; i++) {
+    const struct shmi_message *m = &comm->messages[i];
+    uint32_t signature;
+    if (is_head(&heads, m) && m->peer == peer && !can_move(comm, m, &signature)) return true;
+  }
+  return false;
+}
+
+static shmccl_result_t pass(shmccl_comm_t *comm, bool *moved, bool *open) {
+  struct heads heads = {{0}};
+  *moved = *open = false;
+  for (size_t i = 0; i < comm->nmessages; i++) {
+    struct shmi_message *m = &comm->messages[i];
+    if (!is_head(&heads, m)) continue;
+    SHMI_RETURN_IF_ERROR(progress(comm, m, moved));
+    *open = true; /* or another one behind it: the next pass tells */
+  }
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t run_messages(shmccl_comm_t *comm) {
+  struct shmi_wait wait = shmi_wait_begin(comm, "send/recv");
+  for (;;) {
+    bool moved, open;
+    SHMI_RETURN_IF_ERROR(pass(comm, &moved, &open));
+    if (!open) return SHMCCL_SUCCESS;
+    if (moved)
+      shmi_wait_progress(&wait);
+    else
+      SHMI_RETURN_IF_ERROR(shmi_wait_pause(&wait, lacks_peer, comm));
+  }
+}
+
+static struct shmi_message *next_own(shmccl_comm_t *comm, bool is_send) {
+  for (size_t i = 0; i < comm->nmessages; i++) {
+    struct shmi_message *m = &comm->messages[i];
+    if (m->peer == comm->rank && m->is_send == is_send && !m->complete) return m;
+  }
+  return NULL;
+}
+
+/* Messages to this rank itself: the first send meets the first receive, and so on. */
+static shmccl_result_t run_own(shmccl_comm_t *comm) {
+  for (;;) {
+    struct shmi_message *send = next_own(comm, true), *recv = next_own(comm, false);
+    if (!send && !recv) return SHMCCL_SUCCESS;
+    if (!send || !recv || send->signature != recv->signature)
+      return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                        "rank %d %s itself without the matching %s of the same count and datatype "
+                        "in the same group: add it",
+                        comm->rank, send ? "sends to" : "receives from", send ? "recv" : "send");
+    memmove(recv->buffer, send->buffer, send->bytes);
+    send->complete = recv->complete = true;
+  }
+}
+
+/* Slots toward the peers that this group sends to. */
+static shmccl_result_t allocate_lanes(shmccl_comm_t *comm) {
+  const size_t bytes = SHMI_PAIR_SLOTS * comm->world.pair_bytes;
+  for (size_t i = 0; i < comm->nmessages; i++) {
+    const struct shmi_message *m = &comm->messages[i];
+    if (!m->is_send || m->peer == comm->rank || comm->lanes_allocated >> m->peer & 1) continue;
+    uint8_t *lane = shmi_pair_lane_of(&comm->world, comm->rank, m->peer);
+    shmi_place_for(comm, lane, bytes, m->peer);
+    shmccl_result_t result = shmi_segment_allocate(&comm->segment, (size_t)(lane - comm->segment.base), bytes);
+    if (result != SHMCCL_SUCCESS) return shmi_abort_raise(comm, result, comm->rank, shmccl_last_error());
+    comm->lanes_allocated |= 1ull << m->peer;
+  }
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t run_group(shmccl_comm_t *comm) {
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  SHMI_RETURN_IF_ERROR(run_own(comm));
+  SHMI_RETURN_IF_ERROR(allocate_lanes(comm));
+  return run_messages(comm);
+}
+
+shmccl_result_t shmccl_group_start(shmccl_comm_t *comm) {
+  SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, "group_start", NULL));
+  if (comm->in_group)
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "group_start: a group is open: groups do not nest, end it first");
+  comm->in_group = true;
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmccl_group_end(shmccl_comm_t *comm) {
+  SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, "group_end", NULL));
+  if (!comm->in_group)
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "group_end: no group is open: call shmccl_group_start() first");
+  shmccl_result_t result = run_group(comm);
+  comm->in_group = false;
+  comm->nmessages = 0;
+  return result;
+}
+
+/* ---- send and recv -------------------------------------------------------------------------------------------------
+ */
+
+static shmccl_result_t note(shmccl_comm_t *comm, const struct shmi_message *m) {
+  if (comm->nmessages == comm->messages_capacity) {
+    size_t capacity = 2 * comm->messages_capacity + 8;
+    struct shmi_message *more = realloc(comm->messages, capacity * sizeof *more);
+    if (!more) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a group of %zu messages", capacity);
+    comm->messages = more;
+    comm->messages_capacity = capacity;
+  }
+  comm->messages[comm->nmessages++] = *m;
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t check_message(const shmccl_comm_t *comm, const char *name, const void *buffer, size_t count,
+                                     shmccl_datatype_t datatype, int peer) {
+  const size_t element = shmccl_datatype_size(datatype);
+  if (element == 0)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "%s: datatype is %d: give a shmccl_datatype_t", name,
+                      (int)datatype);
+  if (peer < 0 || peer >= comm->nranks)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "%s: peer is %d: give 0 to %d", name, peer, comm->nranks - 1);
+  if (count > PTRDIFF_MAX / element)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "%s: count is %zu: that is more than fits into memory", name,
+                      count);
+  if (count && !buffer)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "%s: the buffer is NULL: pass %zu elements", name, count);
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t message(bool is_send, void *buffer, size_t count, shmccl_datatype_t datatype, int peer,
+                               shmccl_comm_t *comm, const void *stream) {
+  const char *name = is_send ? "send" : "recv";
+  SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, name, stream));
+  SHMI_RETURN_IF_ERROR(check_message(comm, name, buffer, count, datatype, peer));
+  const struct shmi_message m = {.is_send = is_send,
+                                 .peer = peer,
+                                 .buffer = buffer,
+                                 .bytes = count * shmccl_datatype_size(datatype),
+                                 .signature = signature_of(count, datatype)};
+  SHMI_RETURN_IF_ERROR(note(comm, &m));
+  if (comm->in_group) return SHMCCL_SUCCESS;
+  shmccl_result_t result = run_group(comm);
+  comm->nmessages = 0;
+  return result;
+}
+
+shmccl_result_t shmccl_send(const void *sendbuf, size_t count, shmccl_datatype_t datatype, int peer,
+                            shmccl_comm_t *comm, void *stream) {
+  union {
+    const void *read_only;
+    void *any;
+  } buffer = {.read_only = sendbuf}; /* a send never writes it */
+  return message(true, buffer.any, count, datatype, peer, comm, stream);
+}
+
+shmccl_result_t shmccl_recv(void *recvbuf, size_t count, shmccl_datatype_t datatype, int peer, shmccl_comm_t *comm,
+                            void *stream) {
+  return message(false, recvbuf, count, datatype, peer, comm, stream);
+}

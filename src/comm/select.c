@@ -1,0 +1,100 @@
+/*
+ * select.c - which schedule a call takes, and how much it moves per turn: a pure function of the call, the number of
+ * ranks and what was agreed at init, so that all ranks come to the same answer; the signature in every word proves that
+ * they did. The thresholds were measured: docs/performance.md.
+ */
+#include <stdio.h>
+
+#include "comm/comm.h"
+
+const char *const shmi_collective_names[SHMI_COLLECTIVE_COUNT] = {
+    "allreduce", "allgather", "reduce_scatter", "broadcast", "reduce", "alltoall", "gather", "scatter", "barrier"};
+
+enum {
+  CHUNK = 32 << 10,               /* two slots of it, in and out, stay in a core's second-level cache */
+  CHUNK_OVERSUBSCRIBED = 1 << 20, /* fewer meetings where a meeting is a context switch */
+  ONE_SHOT_READ_MOST = 96 << 10,  /* bytes that a rank reads in a one-shot reduction of more than two ranks */
+  COMPACT_LANES = 1 << 10,        /* lanes up to this size lie side by side, larger ones on pages of their own */
+};
+
+static uint32_t mix(uint64_t x) {
+  x ^= x >> 31;
+  x *= 0x7fb5d329728ea185ull;
+  x ^= x >> 27;
+  x *= 0x81dadef4bc2dd44dull;
+  return (uint32_t)(x >> 32);
+}
+
+static uint32_t signature_of(const struct shmi_call *c) {
+  uint64_t what = (uint64_t)c->id.collective | (uint64_t)c->id.datatype << 8 | (uint64_t)c->id.op << 16 |
+                  (uint64_t)c->id.root << 24 | (uint64_t)c->two_shot << 40 | (uint64_t)c->inline_data << 41;
+  return mix(what + mix(c->id.count * 0x9e3779b97f4a7c15ull) * 0x100000000ull + c->chunk);
+}
+
+static bool has_lanes(const struct shmi_call *c) {
+  return c->two_shot || c->id.collective == SHMI_REDUCE_SCATTER || c->id.collective == SHMI_ALLTOALL ||
+         c->id.collective == SHMI_SCATTER;
+}
+
+static bool wants_two_shot(const shmccl_comm_t *comm, const struct shmi_call *c) {
+  if (c->id.collective != SHMI_ALLREDUCE && c->id.collective != SHMI_REDUCE) return false;
+  if (comm->options.algorithm != SHMCCL_ALGORITHM_AUTO) return comm->options.algorithm == SHMCCL_ALGORITHM_TWO_SHOT;
+  return comm->nranks > 2 && c->id.count * c->element * (uint64_t)(comm->nranks - 1) > ONE_SHOT_READ_MOST;
+}
+
+static size_t wanted_chunk_bytes(const shmccl_comm_t *comm) {
+  if (comm->options.chunk_bytes) return comm->options.chunk_bytes;
+  return comm->oversubscribed ? CHUNK_OVERSUBSCRIBED : CHUNK;
+}
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* A lane is as long as the longest piece that one turn puts there, as far as there is room. */
+static void lay_lanes(const shmccl_comm_t *comm, struct shmi_call *c) {
+  size_t n = (size_t)comm->nranks, lane = comm->world.lane_bytes / c->element;
+  if (c->two_shot) { /* chunk is of the message, and its share goes to a lane: whole groups of 64 elements */
+    c->chunk = smaller(smaller(c->chunk, c->id.count), lane / 64 * 64 * n);
+    lane = shmi_share_of(c->chunk, comm->nranks, 0, &(size_t){0});
+  } else {
+    c->chunk = smaller(smaller(c->chunk / n + (c->chunk < n), c->id.count), lane);
+    lane = c->chunk;
+  }
+  size_t bytes = lane * c->element;
+  c->lane_stride = bytes <= COMPACT_LANES ? (bytes + 15) / 16 * 16 : comm->world.lane_bytes;
+}
+
+static void lay_whole(const shmccl_comm_t *comm, struct shmi_call *c) {
+  c->chunk = smaller(smaller(c->chunk, c->id.count), comm->world.slot_bytes / c->element);
+  c->lane_stride = c->chunk * c->element;
+}
+
+void shmi_select(const shmccl_comm_t *comm, struct shmi_call *c) {
+  c->two_shot = wants_two_shot(comm, c);
+  c->nchunks = 0;
+  c->nsteps = 1;
+  c->inline_data = 1;
+  c->chunk = c->id.count ? wanted_chunk_bytes(comm) / c->element : 0;
+  if (c->chunk) {
+    has_lanes(c) ? lay_lanes(comm, c) : lay_whole(comm, c);
+    c->inline_data = c->lane_stride * (has_lanes(c) ? (size_t)comm->nranks : 1) <= SHMI_INLINE_BYTES;
+    c->nchunks = (uint32_t)((c->id.count + c->chunk - 1) / c->chunk);
+    c->nsteps = c->nchunks + c->two_shot;
+  }
+  c->signature = signature_of(c);
+}
+
+void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes) {
+  static const char *const ops[SHMCCL_REDOP_COUNT] = {"sum", "prod", "max", "min", "avg"};
+  const char *name = id->collective < SHMI_COLLECTIVE_COUNT ? shmi_collective_names[id->collective] : "?";
+  bool reduces =
+      id->collective == SHMI_ALLREDUCE || id->collective == SHMI_REDUCE_SCATTER || id->collective == SHMI_REDUCE;
+  bool rooted = id->collective == SHMI_BROADCAST || id->collective == SHMI_REDUCE || id->collective == SHMI_GATHER ||
+                id->collective == SHMI_SCATTER;
+  int length = snprintf(text, bytes, "%s", name);
+  if (id->collective != SHMI_BARRIER && length < (int)bytes)
+    length += snprintf(text + length, bytes - (size_t)length, " of %llu %s", (unsigned long long)id->count,
+                       shmi_datatype_name(id->datatype));
+  if (reduces && length < (int)bytes)
+    length += snprintf(text + length, bytes - (size_t)length, ", %s", id->op < SHMCCL_REDOP_COUNT ? ops[id->op] : "?");
+  if (rooted && length < (int)bytes) snprintf(text + length, bytes - (size_t)length, ", root %u", id->root);
+}

@@ -1,0 +1,50 @@
+/*
+ * split.c - a communicator into several.
+ *
+ * Every rank tells all others its color, its key and a random id; the ranks of one color take the id of their first
+ * one. So the new name is as hard to guess as any, and nothing has to be derived from the parent.
+ */
+#include <string.h>
+
+#include "comm/comm.h"
+
+struct wish {
+  int32_t color, key;
+  uint8_t id[SHMI_ID_BYTES];
+};
+
+static bool comes_before(const struct wish *wishes, int a, int b) {
+  return wishes[a].key != wishes[b].key ? wishes[a].key < wishes[b].key : a < b;
+}
+
+/* Rank and size of `me` among those of its color; *first is the parent rank that becomes rank 0. */
+static void place(const struct wish *wishes, int nranks, int me, int *rank, int *size, int *first) {
+  *rank = *size = 0;
+  *first = me;
+  for (int r = 0; r < nranks; r++) {
+    if (wishes[r].color != wishes[me].color) continue;
+    ++*size;
+    *rank += comes_before(wishes, r, me);
+    if (comes_before(wishes, r, *first)) *first = r;
+  }
+}
+
+shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int key, shmccl_comm_t **newcomm,
+                                  const shmccl_config_t *config) {
+  struct wish wishes[SHMCCL_MAX_RANKS], mine = {.color = color, .key = key};
+  shmi_options_t options;
+  int rank, size, first;
+  SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, "split", NULL));
+  if (!newcomm)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "split: newcomm is NULL: pass where to store the communicator");
+  if (color < 0 && color != SHMCCL_SPLIT_NOCOLOR)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "split: color is %d: give 0 or more, or SHMCCL_SPLIT_NOCOLOR",
+                      color);
+  options = comm->options;
+  if (config) SHMI_RETURN_IF_ERROR(shmi_options_read(config, &options));
+  SHMI_RETURN_IF_ERROR(shmi_random_id(mine.id));
+  SHMI_RETURN_IF_ERROR(shmccl_allgather(&mine, wishes, sizeof mine, SHMCCL_UINT8, comm, NULL));
+  if (color == SHMCCL_SPLIT_NOCOLOR) return *newcomm = NULL, SHMCCL_SUCCESS;
+  place(wishes, comm->nranks, comm->rank, &rank, &size, &first);
+  return shmi_comm_create(newcomm, size, wishes[first].id, rank, &options);
+}

@@ -1,0 +1,103 @@
+/*
+ * wait.c - patience.
+ *
+ * A peer on another CPU answers within a microsecond, so a wait starts by spinning. Where ranks outnumber CPUs the peer
+ * may need this one's CPU, so the spin is short there and the wait yields. A wait that lasts sleeps, so that a late
+ * rank (loading, compiling) costs no CPU. From the first yield on every wait also looks at the ranks' abort lines, and
+ * some fifty times a second at the liveness of those it waits for and at its time limit.
+ */
+#include <sched.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "comm/comm.h"
+#include "shm/liveness.h"
+
+enum {
+  SPINS = 4000, /* some 50 us: longer than a hand-over, shorter than a scheduler's time slice */
+  SPINS_OVERSUBSCRIBED = 50,
+  YIELDS_PER_CLOCK = 16,
+};
+static const uint64_t CHECK_NS = 20000000, SLEEP_AFTER_NS = 4000000, SLEEP_LEAST_NS = 50000, SLEEP_MOST_NS = 1000000;
+
+static inline void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+static shmccl_result_t report_gone(struct shmi_wait *w, int peer) {
+  char message[256];
+  const struct shmi_member *member = &shmi_control_of(&w->comm->world, peer)->member;
+  bool left = shmi_observe32(&member->state) == SHMI_MEMBER_LEFT;
+  snprintf(message, sizeof message, "rank %d: rank %d (pid %u) %s while this rank waited for it in %s", w->comm->rank,
+           peer, member->pid, left ? "destroyed its communicator" : "died", w->what);
+  return shmi_abort_raise(w->comm, SHMCCL_ERROR_PEER_DIED, peer, message);
+}
+
+/* The kernel frees a dead rank's lock after its last store, so what is lacking then stays lacking. */
+static shmccl_result_t check_liveness(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
+  for (int peer = 0; peer < w->comm->nranks; peer++)
+    if (lacks(context, peer) && shmi_liveness_held(w->comm->segment.lock_fd, peer) == 0 && lacks(context, peer))
+      return report_gone(w, peer);
+  return SHMCCL_SUCCESS;
+}
+
+int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const void *context,
+                      char text[SHMI_RANKS_TEXT]) {
+  int first = -1, length = 0;
+  text[0] = 0;
+  for (int peer = 0; peer < comm->nranks; peer++) {
+    if (!lacks(context, peer)) continue;
+    if (first < 0) first = peer;
+    if (length < SHMI_RANKS_TEXT - 8)
+      length += snprintf(text + length, (size_t)(SHMI_RANKS_TEXT - length), " %d", peer);
+  }
+  return first;
+}
+
+static shmccl_result_t report_timeout(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
+  char ranks[SHMI_RANKS_TEXT], message[512];
+  int first = shmi_lacking_text(w->comm, lacks, context, ranks);
+  if (first < 0) return SHMCCL_SUCCESS; /* it has just come */
+  snprintf(message, sizeof message,
+           "rank %d: waited %llu ms in %s for rank%s, which did not come: look at what it does, or "
+           "raise the time limit (SHMCCL_TIMEOUT_MS)",
+           w->comm->rank, (unsigned long long)w->comm->options.timeout_ms, w->what, ranks);
+  return shmi_abort_raise(w->comm, SHMCCL_ERROR_TIMEOUT, first, message);
+}
+
+static shmccl_result_t check(struct shmi_wait *w, uint64_t now, shmi_wait_lacks_fn lacks, const void *context) {
+  w->checked_ns = now;
+  SHMI_RETURN_IF_ERROR(check_liveness(w, lacks, context));
+  if (now - w->started_ns < w->comm->options.timeout_ms * 1000000) return SHMCCL_SUCCESS;
+  return report_timeout(w, lacks, context);
+}
+
+static void sleep_for(uint64_t waited_ns) {
+  uint64_t ns = waited_ns / 64 < SLEEP_LEAST_NS ? SLEEP_LEAST_NS : waited_ns / 64;
+  const struct timespec t = {.tv_nsec = (long)(ns > SLEEP_MOST_NS ? SLEEP_MOST_NS : ns)};
+  nanosleep(&t, NULL);
+}
+
+shmccl_result_t shmi_wait_pause(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
+  uint64_t spins = w->comm->oversubscribed ? SPINS_OVERSUBSCRIBED : SPINS, yields;
+  if (++w->looks <= spins) return relax(), SHMCCL_SUCCESS;
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(w->comm));
+  yields = w->looks - spins - 1;
+  if (yields % YIELDS_PER_CLOCK == 0) {
+    uint64_t now = shmi_now_ns();
+    if (yields == 0) w->started_ns = w->checked_ns = now;
+    if (now - w->checked_ns >= CHECK_NS) SHMI_RETURN_IF_ERROR(check(w, now, lacks, context));
+    if (now - w->started_ns >= SLEEP_AFTER_NS) {
+      sleep_for(now - w->started_ns);
+      w->looks--; /* ask the clock again after the sleep */
+      return SHMCCL_SUCCESS;
+    }
+  }
+  sched_yield();
+  return SHMCCL_SUCCESS;
+}

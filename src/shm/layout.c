@@ -1,0 +1,82 @@
+/* layout.c - sizes of a segment: made by rank 0, checked by everybody else. */
+#include "shm/layout.h"
+
+#include <string.h>
+
+/* A rank's slot in use should stay in its core's cache, so larger ones only cost memory; oversubscribed ranks want long
+ * steps, fewer meetings (docs/performance.md). */
+enum { SLOT_MOST = 2 << 20, PAIR_MOST = 64 << 10, PAIR_LEAST = 1 << 10 };
+
+static uint64_t round_down(uint64_t value, uint64_t unit) { return value / unit * unit; }
+static uint64_t round_up(uint64_t value, uint64_t unit) { return round_down(value + unit - 1, unit); }
+
+static uint64_t control_stride(uint64_t nranks) {
+  return round_up(sizeof(struct shmi_control) + nranks * (sizeof(struct shmi_pair_out) + sizeof(struct shmi_pair_in)),
+                  SHMI_PAGE);
+}
+
+size_t shmi_layout_control_bytes(int nranks) { return SHMI_PAGE + (size_t)nranks * control_stride((uint64_t)nranks); }
+
+static uint64_t pair_bytes_total(uint64_t nranks, uint64_t pair_bytes) {
+  return round_up(nranks * SHMI_PAIR_SLOTS * pair_bytes, SHMI_PAGE);
+}
+
+uint64_t shmi_layout_least_staging(int nranks) {
+  uint64_t n = (uint64_t)nranks;
+  return n * (2 * n * SHMI_PAGE + pair_bytes_total(n, PAIR_LEAST));
+}
+
+/* Point-to-point slots get at most a quarter of what there is. */
+static uint64_t choose_pair_bytes(uint64_t nranks, uint64_t staging_bytes) {
+  uint64_t bytes = PAIR_MOST;
+  while (bytes > PAIR_LEAST && nranks * pair_bytes_total(nranks, bytes) > staging_bytes / 4) bytes /= 2;
+  return bytes;
+}
+
+int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, const shmi_options_t *options) {
+  uint64_t n = (uint64_t)nranks;
+  if (staging_bytes < shmi_layout_least_staging(nranks)) return 0;
+  memset(h, 0, sizeof *h);
+  h->magic = SHMI_MAGIC;
+  h->layout_version = SHMI_LAYOUT_VERSION;
+  h->nranks = (uint32_t)n;
+  h->pair_bytes = choose_pair_bytes(n, staging_bytes);
+  uint64_t for_slots = staging_bytes / n - pair_bytes_total(n, h->pair_bytes);
+  uint64_t slot = for_slots / 2 < SLOT_MOST ? for_slots / 2 : SLOT_MOST;
+  h->lane_bytes = round_down(slot / n, SHMI_PAGE);
+  h->slot_bytes = h->lane_bytes * n;
+  h->control_offset = SHMI_PAGE;
+  h->control_stride = control_stride(n);
+  h->staging_offset = shmi_layout_control_bytes(nranks);
+  h->staging_stride = 2 * h->slot_bytes + pair_bytes_total(n, h->pair_bytes);
+  h->total_bytes = h->staging_offset + n * h->staging_stride;
+  h->budget_bytes = staging_bytes;
+  h->options = *options;
+  return 1;
+}
+
+const char *shmi_layout_check(const struct shmi_header *h, uint64_t file_bytes) {
+  struct shmi_header expected;
+  if (h->magic != SHMI_MAGIC) return "it is no shmccl segment";
+  if (h->layout_version != SHMI_LAYOUT_VERSION) return "it was made by another version of shmccl";
+  if (h->nranks < 2 || h->nranks > SHMCCL_MAX_RANKS) return "its number of ranks is impossible";
+  if (h->total_bytes != file_bytes) return "its size is not what its header says";
+  /* The sizes are a function of ranks and budget, so a header is right if it is the one we would have made. */
+  if (h->budget_bytes > h->options.staging_bytes ||
+      !shmi_layout_make(&expected, (int)h->nranks, h->budget_bytes, &h->options) ||
+      memcmp(h, &expected, sizeof expected))
+    return "its layout is inconsistent";
+  return NULL;
+}
+
+struct shmi_world shmi_layout_world(const struct shmi_header *h, uint8_t *base, int rank) {
+  return (struct shmi_world){.rank = rank,
+                             .nranks = (int)h->nranks,
+                             .control = base + h->control_offset,
+                             .staging = base + h->staging_offset,
+                             .control_stride = h->control_stride,
+                             .staging_stride = h->staging_stride,
+                             .slot_bytes = h->slot_bytes,
+                             .lane_bytes = h->lane_bytes,
+                             .pair_bytes = h->pair_bytes};
+}

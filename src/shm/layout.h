@@ -1,0 +1,166 @@
+/*
+ * layout.h - what lies where in a communicator's segment. Shared by all ranks and, later, by CUDA kernels.
+ *
+ *   header | control of rank 0 | control of rank 1 | ... | staging of rank 0 | staging of rank 1 | ...
+ *
+ * control of a rank, 128-byte lines that this rank alone writes:
+ *   member      who it is: written at attach, `state` last
+ *   cpus        the CPUs that it may use, a bit each (those from 1024 on are not counted)
+ *   abort       why it gave up: `cause` last
+ *   step[2]     word of the newest step of either parity, and up to 112 payload bytes beside it
+ *   pair_out[n] for each peer: the words of the message slots toward it
+ *   pair_in[n]  for each peer: how many of its message slots this rank has emptied
+ * staging of a rank, bytes that this rank alone writes, allocated at their first use:
+ *   slot[2]     of slot_bytes: n lanes of lane_bytes each (lane d: what rank d reads, where it is not for all)
+ *   pair slots  for each peer SHMI_PAIR_SLOTS of pair_bytes
+ *
+ * The header is written before the file gets its name and is constant from then on. Offsets only: every process maps
+ * the segment somewhere else. Whatever is read here is checked before use (shmi_layout_check).
+ */
+#ifndef SHMI_LAYOUT_H
+#define SHMI_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/options.h"
+#include "base/ordering.h"
+
+#define SHMI_MAGIC          0x6c63636d6873ull /* "shmccl" */
+#define SHMI_LAYOUT_VERSION 1u
+#define SHMI_LINE           128
+#define SHMI_PAGE           4096
+#define SHMI_INLINE_BYTES   112
+#define SHMI_PAIR_SLOTS     4
+
+struct shmi_header {
+  uint64_t magic;
+  uint32_t layout_version;
+  uint32_t nranks;
+  uint64_t total_bytes;
+  uint64_t control_offset, control_stride;
+  uint64_t staging_offset, staging_stride;
+  uint64_t slot_bytes, lane_bytes;
+  uint64_t pair_bytes;
+  uint64_t budget_bytes;  /* what the sizes above were made from */
+  shmi_options_t options; /* rank 0's; the others compare theirs */
+};
+
+enum shmi_member_state { SHMI_MEMBER_ABSENT = 0, SHMI_MEMBER_ATTACHED = 1, SHMI_MEMBER_LEFT = 2 };
+
+struct shmi_member {
+  uint32_t state; /* enum shmi_member_state; published */
+  uint32_t pid;   /* in its own pid namespace: for messages only */
+  int32_t node;   /* NUMA node at attach, -1 if unknown */
+  uint32_t quota; /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
+  uint8_t pad[SHMI_LINE - 16];
+};
+
+enum { SHMI_CPU_MASK_BYTES = SHMI_LINE };
+
+/* What a rank asked for: enough to tell two disagreeing ranks apart in words. */
+struct shmi_call_id {
+  uint32_t collective, datatype, op, root;
+  uint64_t count;
+};
+
+struct shmi_abort_line {
+  uint32_t cause; /* shmccl_result_t, 0 while all is well; published */
+  int32_t culprit;
+  struct shmi_call_id call; /* with SHMCCL_ERROR_MISMATCH: this rank's call */
+  uint8_t pad[SHMI_LINE - 32];
+};
+
+struct shmi_step_line {
+  uint64_t word; /* shmi_word(step, signature); published */
+  uint64_t pad;
+  uint8_t payload[SHMI_INLINE_BYTES];
+};
+
+struct shmi_pair_out {
+  uint64_t word[SHMI_PAIR_SLOTS]; /* shmi_word(sequence, signature) of the message piece in that slot; published */
+  uint8_t pad[SHMI_LINE - 8 * SHMI_PAIR_SLOTS];
+};
+
+struct shmi_pair_in {
+  uint32_t emptied; /* pieces taken out of the peer's slots so far, on the circle; published */
+  uint8_t pad[SHMI_LINE - 4];
+};
+
+struct shmi_control {
+  struct shmi_member member;
+  uint8_t cpus[SHMI_CPU_MASK_BYTES];
+  struct shmi_abort_line abort;
+  struct shmi_step_line step[2];
+  /* struct shmi_pair_out [nranks], struct shmi_pair_in [nranks] follow */
+};
+
+#ifdef __cplusplus
+#define SHMI_ASSERT_LAYOUT(condition) static_assert(condition, #condition)
+#else
+#define SHMI_ASSERT_LAYOUT(condition) _Static_assert(condition, #condition)
+#endif
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_header) <= SHMI_PAGE);
+SHMI_ASSERT_LAYOUT(offsetof(struct shmi_header, total_bytes) == 16);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_member) == SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_out) == SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_in) == SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 5 * SHMI_LINE);
+SHMI_ASSERT_LAYOUT(offsetof(struct shmi_control, step) == 3 * SHMI_LINE);
+SHMI_ASSERT_LAYOUT(offsetof(struct shmi_step_line, payload) % 16 == 0);
+
+/* A generation and what it is about in one word that no path tears. Compared for equality: its place holds nothing but
+ * the generation awaited or the one SHMI_PAIR_SLOTS (or two) before it, so the 32 bits may wrap. */
+SHMI_FN uint64_t shmi_word(uint32_t generation, uint32_t signature) { return (uint64_t)signature << 32 | generation; }
+SHMI_FN uint32_t shmi_word_generation(uint64_t word) { return (uint32_t)word; }
+SHMI_FN uint32_t shmi_word_signature(uint64_t word) { return (uint32_t)(word >> 32); }
+
+/* One rank's view of the segment: where everything is in its own address space. */
+struct shmi_world {
+  int rank, nranks;
+  uint8_t *control, *staging;
+  size_t control_stride, staging_stride, slot_bytes, lane_bytes, pair_bytes;
+};
+
+SHMI_FN struct shmi_control *shmi_control_of(const struct shmi_world *w, int rank) {
+  return (struct shmi_control *)(void *)(w->control + (size_t)rank * w->control_stride);
+}
+SHMI_FN struct shmi_step_line *shmi_step_of(const struct shmi_world *w, int rank, uint32_t step) {
+  return &shmi_control_of(w, rank)->step[step & 1];
+}
+SHMI_FN struct shmi_pair_out *shmi_pair_out_of(const struct shmi_world *w, int from, int to) {
+  return (struct shmi_pair_out *)(void *)(shmi_control_of(w, from) + 1) + to;
+}
+SHMI_FN struct shmi_pair_in *shmi_pair_in_of(const struct shmi_world *w, int to, int from) {
+  return (struct shmi_pair_in *)(void *)(shmi_pair_out_of(w, to, 0) + w->nranks) + from;
+}
+SHMI_FN uint8_t *shmi_slot_of(const struct shmi_world *w, int rank, uint32_t step) {
+  return w->staging + (size_t)rank * w->staging_stride + (step & 1) * w->slot_bytes;
+}
+SHMI_FN uint8_t *shmi_pair_lane_of(const struct shmi_world *w, int from, int to) {
+  return w->staging + (size_t)from * w->staging_stride + 2 * w->slot_bytes +
+         (size_t)to * SHMI_PAIR_SLOTS * w->pair_bytes;
+}
+SHMI_FN uint8_t *shmi_pair_slot_of(const struct shmi_world *w, int from, int to, uint32_t sequence) {
+  return shmi_pair_lane_of(w, from, to) + (sequence % SHMI_PAIR_SLOTS) * w->pair_bytes;
+}
+
+#ifndef __CUDACC__
+/* Bytes of a segment whose staging is not yet allocated: header and control. */
+size_t shmi_layout_control_bytes(int nranks);
+
+/* Fills *h for nranks ranks with at most staging_bytes of staging in all; the staging that results is never more.
+ * Returns 0 if that is too little for the smallest layout (shmi_layout_least_staging). */
+int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, const shmi_options_t *options);
+uint64_t shmi_layout_least_staging(int nranks);
+
+/* NULL if a header read from a file of file_bytes describes a layout that this library can use without leaving it; else
+ * what is wrong with it. */
+const char *shmi_layout_check(const struct shmi_header *h, uint64_t file_bytes);
+
+struct shmi_world shmi_layout_world(const struct shmi_header *h, uint8_t *base, int rank);
+#endif
+
+#endif

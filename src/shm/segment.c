@@ -1,0 +1,292 @@
+/*
+ * segment.c - create, attach, allocate, sweep.
+ *
+ * Creation is a file without a name (O_TMPFILE) that is sized, filled in and locked, then linked under its name, which
+ * fails if the name exists. So there is no moment at which somebody can see a segment that is not complete and alive.
+ * Removing a dead file takes the sweeper's lock on it first: whoever has that lock is the only one who may remove the
+ * name, and no new file can take the name before, so a sweep never removes a living segment.
+ */
+#include "shm/segment.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "shm/liveness.h"
+
+enum { NAME_HEX = 2 * SHMI_ID_BYTES };
+
+static void name_prefix(char out[32]) { snprintf(out, 32, "shmccl-%u-", (unsigned)geteuid()); }
+
+static shmccl_result_t make_path(char path[PATH_MAX], const uint8_t id[SHMI_ID_BYTES]) {
+  char prefix[32], hex[NAME_HEX + 1];
+  name_prefix(prefix);
+  for (int i = 0; i < SHMI_ID_BYTES; i++) snprintf(hex + 2 * i, 3, "%02x", id[i]);
+  if (snprintf(path, PATH_MAX, "%s/%s%s", shmi_option_shm_dir(), prefix, hex) >= PATH_MAX)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "SHMCCL_SHM_DIR is too long: give a shorter path");
+  return SHMCCL_SUCCESS;
+}
+
+/* ---- allocation ---------------------------------------------------------------------------------------------- */
+
+static int allocate(int fd, size_t offset, size_t length) {
+  int failed;
+  do {
+    failed = fallocate(fd, 0, (off_t)offset, (off_t)length);
+  } while (failed && errno == EINTR);
+  return failed ? errno : 0;
+}
+
+static shmccl_result_t no_space(size_t wanted, int error) {
+  const char *folder = shmi_option_shm_dir();
+  struct statvfs v;
+  unsigned long long available = statvfs(folder, &v) ? 0 : (unsigned long long)v.f_bavail * v.f_frsize;
+  return shmi_error(SHMCCL_ERROR_NO_SPACE,
+                    "%s has %llu KiB free, %zu KiB are needed (%s): enlarge it (docker --shm-size, Kubernetes emptyDir "
+                    "with medium Memory, mount -o remount,size=), or lower SHMCCL_STAGING_BYTES",
+                    folder, available >> 10, (wanted + 1023) >> 10, strerror(error));
+}
+
+shmccl_result_t shmi_segment_allocate(const struct shmi_segment *s, size_t offset, size_t length) {
+  int error = allocate(s->lock_fd, offset, length);
+  return error ? no_space(length, error) : SHMCCL_SUCCESS;
+}
+
+/* Staging that fits into what is free now; 0 if not even the smallest does. */
+static uint64_t fit_staging(int fd, int nranks, uint64_t wanted) {
+  struct statvfs v;
+  if (fstatvfs(fd, &v) || v.f_blocks == 0) return wanted; /* a tmpfs without a limit says 0 blocks */
+  uint64_t available = (uint64_t)v.f_bavail * v.f_frsize, control = shmi_layout_control_bytes(nranks);
+  if (available >= control + wanted) return wanted;
+  return available > control ? (available - control) / SHMI_PAGE * SHMI_PAGE : 0;
+}
+
+/* ---- mapping ----------------------------------------------------------------------------------------------------- */
+
+/* Maps the file behind fd. The caller closes fd; the mapping stays. */
+static shmccl_result_t map(struct shmi_segment *s, int fd, size_t bytes) {
+  void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED)
+    return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot map %zu bytes of %s: %m: check ulimit -v and vm.max_map_count",
+                      bytes, s->path);
+  madvise(base, bytes, MADV_DONTFORK); /* liveness.h: a child must not keep the file open */
+  s->base = base;
+  s->bytes = bytes;
+  return SHMCCL_SUCCESS;
+}
+
+/* The path by which the file behind fd can be opened again, or linked. */
+struct fd_path {
+  char text[32];
+};
+static struct fd_path path_of(int fd) {
+  struct fd_path path;
+  snprintf(path.text, sizeof path.text, "/proc/self/fd/%d", fd);
+  return path;
+}
+
+static shmccl_result_t cannot_reopen(void) {
+  return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot open a descriptor again: %m: is /proc mounted, is ulimit -n enough?");
+}
+
+/* ---- sweeping -------------------------------------------------------------------------------------------------- */
+
+enum { SWEEPER = SHMCCL_MAX_RANKS }; /* this byte's lock: the right to remove the name */
+
+static int is_ours(const struct stat *st) {
+  return S_ISREG(st->st_mode) && st->st_uid == geteuid() && (st->st_mode & 07777) == 0600;
+}
+
+/* Removes name (in folder) if it is a segment of ours that nobody alive holds. Returns 1 if the name is gone. */
+static int bury(int folder, const char *name) {
+  struct stat opened, named;
+  int gone = 0, fd = openat(folder, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return errno == ENOENT;
+  if (!fstat(fd, &opened) && is_ours(&opened) && !shmi_liveness_any_held(fd)) {
+    struct flock sweeper = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = SWEEPER, .l_len = 1};
+    if (!fcntl(fd, F_OFD_SETLK, &sweeper) && !fstatat(folder, name, &named, AT_SYMLINK_NOFOLLOW) &&
+        named.st_ino == opened.st_ino && named.st_dev == opened.st_dev)
+      gone = !unlinkat(folder, name, 0);
+  }
+  close(fd);
+  return gone;
+}
+
+static int is_segment_name(const char *name, const char *prefix) {
+  size_t length = strlen(prefix);
+  return !strncmp(name, prefix, length) && strlen(name) == length + NAME_HEX &&
+         strspn(name + length, "0123456789abcdef") == NAME_HEX;
+}
+
+void shmi_segment_sweep(void) {
+  char prefix[32];
+  DIR *folder = opendir(shmi_option_shm_dir());
+  if (!folder) return; /* create reports it */
+  name_prefix(prefix);
+  for (struct dirent *e; (e = readdir(folder));)
+    if (is_segment_name(e->d_name, prefix) && bury(dirfd(folder), e->d_name))
+      SHMI_INFO("removed %s, left by a communicator whose processes are gone", e->d_name);
+  closedir(folder);
+}
+
+/* ---- creation -------------------------------------------------------------------------------------------------- */
+
+static shmccl_result_t open_nameless(int *fd) {
+  const char *folder = shmi_option_shm_dir();
+  *fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (*fd >= 0 && !fchmod(*fd, 0600)) return SHMCCL_SUCCESS; /* whatever the umask */
+  if (*fd >= 0) close(*fd);
+  if (errno == ENOENT || errno == ENOTDIR)
+    return shmi_error(SHMCCL_ERROR_NO_SPACE,
+                      "the segment folder %s does not exist: mount a tmpfs there (mount -t tmpfs "
+                      "tmpfs /dev/shm), or set SHMCCL_SHM_DIR",
+                      folder);
+  if (errno == EOPNOTSUPP || errno == EISDIR)
+    return shmi_error(SHMCCL_ERROR_SYSTEM,
+                      "the file system of %s cannot make files without a name (O_TMPFILE): use a "
+                      "tmpfs",
+                      folder);
+  if (errno == ENOSPC) return no_space(SHMI_PAGE, errno);
+  return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot create a file in %s: %m: it must be writable by uid %u", folder,
+                    (unsigned)geteuid());
+}
+
+static shmccl_result_t fill(struct shmi_segment *s, int fd, int nranks, const shmi_options_t *options) {
+  struct shmi_header header;
+  uint64_t staging = fit_staging(fd, nranks, options->staging_bytes);
+  size_t control = shmi_layout_control_bytes(nranks);
+  if (!shmi_layout_make(&header, nranks, staging, options))
+    return no_space(control + shmi_layout_least_staging(nranks), ENOSPC);
+  if (staging < options->staging_bytes)
+    SHMI_INFO("%s is short of space: %llu KiB of staging instead of %llu", shmi_option_shm_dir(),
+              (unsigned long long)staging >> 10, (unsigned long long)options->staging_bytes >> 10);
+  int error = ftruncate(fd, (off_t)header.total_bytes) ? errno : allocate(fd, 0, control);
+  if (error) return no_space(control, error);
+  SHMI_RETURN_IF_ERROR(map(s, fd, header.total_bytes));
+  memcpy(s->base, &header, sizeof header);
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t claim(struct shmi_segment *s, int rank) {
+  int error = shmi_liveness_claim(s->lock_fd, rank);
+  if (!error) return SHMCCL_SUCCESS;
+  if (error == EAGAIN || error == EACCES)
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                      "rank %d of this communicator is already taken by another process or "
+                      "thread: give each its own rank",
+                      rank);
+  return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot lock %s: %s: its file system must support byte-range locks", s->path,
+                    strerror(error));
+}
+
+static shmccl_result_t link_name(struct shmi_segment *s, int fd) {
+  for (int tries = 0; tries < 100; tries++) {
+    if (!linkat(AT_FDCWD, path_of(fd).text, AT_FDCWD, s->path, AT_SYMLINK_FOLLOW)) return s->named = 1, SHMCCL_SUCCESS;
+    if (errno != EEXIST) return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot name %s: %m: is /proc mounted?", s->path);
+    if (!bury(AT_FDCWD, s->path)) usleep(1000); /* a sweeper may be at it */
+    struct stat st;
+    if (!lstat(s->path, &st) && !is_ours(&st))
+      return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                        "%s exists and is no segment of ours (uid %u, mode %o): remove it, or "
+                        "use another id",
+                        s->path, (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+  }
+  return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                    "rank 0 of this communicator is already taken, or its id is in use by "
+                    "another (%s): give each communicator an id of its own",
+                    s->path);
+}
+
+shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int nranks,
+                                    const shmi_options_t *options) {
+  int fd;
+  shmccl_result_t result;
+  *s = (struct shmi_segment){.lock_fd = -1};
+  SHMI_RETURN_IF_ERROR(make_path(s->path, id));
+  SHMI_RETURN_IF_ERROR(open_nameless(&fd));
+  result = fill(s, fd, nranks, options);
+  if (result != SHMCCL_SUCCESS) goto close_file;
+  s->lock_fd = shmi_liveness_open(path_of(fd).text, 0);
+  result = s->lock_fd < 0 ? cannot_reopen() : claim(s, 0);
+  if (result == SHMCCL_SUCCESS) result = link_name(s, fd);
+close_file:
+  close(fd);
+  if (result != SHMCCL_SUCCESS) shmi_segment_detach(s, 0);
+  return result;
+}
+
+void shmi_segment_unlink(struct shmi_segment *s) {
+  if (s->named) unlink(s->path);
+  s->named = 0;
+}
+
+/* ---- attaching ----------------------------------------------------------------------------------------------- */
+
+static shmccl_result_t check_owner(const struct shmi_segment *s, int fd) {
+  struct stat st;
+  if (!fstat(fd, &st) && is_ours(&st)) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                    "%s is no segment of ours (uid %u, mode %o): remove it, or use another id", s->path,
+                    (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+}
+
+static shmccl_result_t check_header(const struct shmi_segment *s, int rank, struct shmi_header *h) {
+  struct stat st;
+  const char *wrong = "its header cannot be read";
+  if (pread(s->lock_fd, h, sizeof *h, 0) == (ssize_t)sizeof *h && !fstat(s->lock_fd, &st))
+    wrong = shmi_layout_check(h, (uint64_t)st.st_size);
+  if (wrong)
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "cannot use %s: %s: all ranks must load the same libshmccl", s->path,
+                      wrong);
+  if (rank >= (int)h->nranks)
+    return shmi_error(SHMCCL_ERROR_MISMATCH,
+                      "this is rank %d, but rank 0 was told that there are %u ranks: pass the same "
+                      "nranks everywhere",
+                      rank, h->nranks);
+  return SHMCCL_SUCCESS;
+}
+
+/* With a living segment open as lock_fd: check, claim, map. */
+static shmccl_result_t join(struct shmi_segment *s, int rank) {
+  struct shmi_header header;
+  SHMI_RETURN_IF_ERROR(check_header(s, rank, &header));
+  SHMI_RETURN_IF_ERROR(claim(s, rank));
+  int fd = open(path_of(s->lock_fd).text, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return cannot_reopen();
+  shmccl_result_t result = map(s, fd, header.total_bytes);
+  close(fd);
+  return result;
+}
+
+shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank) {
+  *s = (struct shmi_segment){.lock_fd = -1};
+  SHMI_RETURN_IF_ERROR(make_path(s->path, id));
+  s->lock_fd = shmi_liveness_open(s->path, O_NOFOLLOW | O_NONBLOCK);
+  if (s->lock_fd < 0 && errno == ENOENT) return SHMCCL_SUCCESS;
+  if (s->lock_fd < 0)
+    return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot open %s: %m: the ranks must run as one user and see one %s", s->path,
+                      shmi_option_shm_dir());
+  shmccl_result_t result = check_owner(s, s->lock_fd);
+  int alive = shmi_liveness_held(s->lock_fd, 0) != 0; /* if not, a dead rank 0 left it */
+  if (result == SHMCCL_SUCCESS && alive) result = join(s, rank);
+  if (!s->base || result != SHMCCL_SUCCESS) shmi_segment_detach(s, 0);
+  return result;
+}
+
+void shmi_segment_detach(struct shmi_segment *s, int forked) {
+  if (!forked) {
+    shmi_segment_unlink(s);
+    if (s->base) munmap(s->base, s->bytes);
+    if (s->lock_fd >= 0) shmi_liveness_release(s->lock_fd);
+  }
+  s->base = NULL;
+  s->lock_fd = -1;
+}

@@ -1,0 +1,50 @@
+/*
+ * segment.h - life of a segment: one file in /dev/shm, from its creation by rank 0 to the last unmapping.
+ *
+ * The file gets its name when it is complete and its creator's lock is held, so a name without any lock belongs to the
+ * dead and can be swept away. The name goes as soon as all ranks are attached; after that a crash leaves nothing.
+ * Only files of this user with mode 0600 are ever opened; symbolic links are not followed.
+ */
+#ifndef SHMI_SEGMENT_H
+#define SHMI_SEGMENT_H
+
+#include <limits.h>
+
+#include "shm/layout.h"
+
+enum { SHMI_ID_BYTES = 16 };
+
+struct shmi_segment {
+  uint8_t *base; /* NULL: not attached */
+  size_t bytes;
+  int lock_fd; /* this rank's liveness lock; -1: none */
+  int named;   /* rank 0: the name is still there and ours to remove */
+  char path[PATH_MAX];
+};
+
+/* Rank 0: makes the file, claims rank 0, names it. A dead file of that name is swept; a living one is an error. */
+shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int nranks,
+                                    const shmi_options_t *options);
+
+/* The others: one try, to be repeated. *s is attached if s->base is not NULL afterwards; success without that means
+ * that there is no living segment of this name yet. Claims `rank`; the header has been checked. */
+shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank);
+
+/* Rank 0, when all are attached: removes the name. */
+void shmi_segment_unlink(struct shmi_segment *s);
+
+/* Gives bytes [offset, offset + length) of the file memory of their own, so that touching them cannot fail later. */
+shmccl_result_t shmi_segment_allocate(const struct shmi_segment *s, size_t offset, size_t length);
+
+/* Unlinks if named, unmaps, drops the lock. A half-made *s is fine. forked: this process is a child of the one that
+ * attached, where neither mapping nor descriptor exist. */
+void shmi_segment_detach(struct shmi_segment *s, int forked);
+
+/* Removes what dead communicators of this user have left in the segment folder. */
+void shmi_segment_sweep(void);
+
+static inline const struct shmi_header *shmi_segment_header(const struct shmi_segment *s) {
+  return (const struct shmi_header *)(const void *)s->base;
+}
+
+#endif

@@ -1,0 +1,182 @@
+/* topo.c - hwloc and /proc, behind six questions. */
+#include "topo/topo.h"
+
+#include <hwloc.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static hwloc_topology_t topology; /* NULL where hwloc could not load one */
+
+static void load(void) {
+  hwloc_topology_t t;
+  if (hwloc_topology_init(&t)) return;
+  hwloc_topology_set_io_types_filter(t, HWLOC_TYPE_FILTER_KEEP_NONE);
+  if (hwloc_topology_load(t))
+    hwloc_topology_destroy(t);
+  else
+    topology = t;
+}
+
+/* The process's topology; freed when the library is unloaded. */
+static hwloc_topology_t get(void) {
+  pthread_once(&once, load);
+  return topology;
+}
+
+__attribute__((destructor)) static void unload(void) {
+  if (topology) hwloc_topology_destroy(topology);
+}
+
+/* ---- CPUs ------------------------------------------------------------------------------------------------------- */
+
+int shmi_topo_affinity(uint8_t *mask, size_t bytes) {
+  unsigned char set[1024] = {0}; /* 8192 CPUs: the kernel refuses a mask shorter than its own */
+  int count = 0;
+  memset(mask, 0, bytes);
+  if (syscall(SYS_sched_getaffinity, 0, sizeof set, set) < 0) return 0;
+  memcpy(mask, set, bytes < sizeof set ? bytes : sizeof set);
+  for (size_t i = 0; i < sizeof set; i++) count += __builtin_popcount(set[i]);
+  return count;
+}
+
+static int read_text(const char *root, const char *path, char *text, int bytes) {
+  char full[4096];
+  snprintf(full, sizeof full, "%s%s", root, path);
+  FILE *f = fopen(full, "re");
+  if (!f) return 0;
+  size_t length = fread(text, 1, (size_t)bytes - 1, f);
+  text[length] = 0;
+  fclose(f);
+  return length > 0;
+}
+
+static uint32_t cpus_worth(long long quota, long long period) {
+  if (quota <= 0 || period <= 0) return UINT32_MAX;
+  return (uint32_t)((quota + period - 1) / period);
+}
+
+/* Inside a container the cgroup's own files are mounted at the top; outside, the path in /proc/self/cgroup names it. */
+static uint32_t quota_at(const char *root, const char *group) {
+  char path[1024], text[128], period_text[128];
+  long long quota, period;
+  snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
+  if (read_text(root, path, text, sizeof text))
+    return sscanf(text, "%lld %lld", &quota, &period) == 2 ? cpus_worth(quota, period) : UINT32_MAX;
+  snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", group);
+  if (!read_text(root, path, text, sizeof text)) return UINT32_MAX;
+  snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_period_us", group);
+  if (!read_text(root, path, period_text, sizeof period_text)) return UINT32_MAX;
+  return cpus_worth(strtoll(text, NULL, 10), strtoll(period_text, NULL, 10));
+}
+
+/* The group of a line of /proc/self/cgroup that governs CPU time: v2 "0::/path", v1 "4:cpu,cpuacct:/path". */
+static int group_of(char *line, char *group, size_t bytes) {
+  char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+  if (!path) return 0;
+  *path = 0;
+  if (strcmp(controllers, ":") && !strstr(controllers, ":cpu,") && strcmp(controllers, ":cpu") &&
+      !strstr(controllers, ",cpu"))
+    return 0;
+  snprintf(group, bytes, "%s", path + 1);
+  return 1;
+}
+
+uint32_t shmi_topo_quota(const char *root) {
+  char text[4096], group[900];
+  uint32_t least = quota_at(root, "");
+  if (!read_text(root, "/proc/self/cgroup", text, sizeof text)) return least;
+  char *rest;
+  for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+    if (!group_of(line, group, sizeof group)) continue;
+    for (char *slash; (slash = strrchr(group, '/')) && group[1]; *slash = 0) { /* every ancestor limits too */
+      uint32_t quota = quota_at(root, group);
+      if (quota < least) least = quota;
+    }
+  }
+  return least;
+}
+
+int shmi_topo_node(void) {
+  unsigned cpu, node;
+  return syscall(SYS_getcpu, &cpu, &node, NULL) ? -1 : (int)node;
+}
+
+size_t shmi_topo_cache_bytes(void) {
+  const int levels[] = {_SC_LEVEL4_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE};
+  for (int i = 0; i < 3; i++) {
+    long bytes = sysconf(levels[i]);
+    if (bytes > 0) return (size_t)bytes;
+  }
+  return 8 << 20;
+}
+
+int shmi_topo_is_wsl2(void) {
+  char text[256];
+  return read_text("", "/proc/sys/kernel/osrelease", text, sizeof text) &&
+         (strstr(text, "microsoft") || strstr(text, "Microsoft"));
+}
+
+/* ---- placement ----------------------------------------------------------------------------------------------------
+ */
+
+int shmi_topo_place(void *address, size_t bytes, int node) {
+  if (node < 0 || !get() || hwloc_get_nbobjs_by_type(get(), HWLOC_OBJ_NUMANODE) < 2) return -1;
+  hwloc_obj_t object = hwloc_get_numanode_obj_by_os_index(get(), (unsigned)node);
+  if (!object) return -1;
+  return hwloc_set_area_membind(get(), address, bytes, object->nodeset, HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_BYNODESET);
+}
+
+/* ---- helper threads --------------------------------------------------------------------------------------------- */
+
+static int has_bit(const uint8_t *mask, size_t bytes, int cpu) {
+  return cpu >= 0 && (size_t)cpu / 8 < bytes && mask[cpu / 8] >> (cpu % 8) & 1;
+}
+
+static hwloc_obj_t core_of(int cpu) {
+  hwloc_obj_t pu = get() ? hwloc_get_pu_obj_by_os_index(get(), (unsigned)cpu) : NULL;
+  return pu ? hwloc_get_ancestor_obj_by_type(get(), HWLOC_OBJ_CORE, pu) : NULL;
+}
+
+static int node_has(int node, int cpu) {
+  hwloc_obj_t object = get() && node >= 0 ? hwloc_get_numanode_obj_by_os_index(get(), (unsigned)node) : NULL;
+  return !object || !object->cpuset || hwloc_bitmap_isset(object->cpuset, (unsigned)cpu);
+}
+
+static int same_core(int a, int b) {
+  hwloc_obj_t core = core_of(a);
+  return a == b || (core && core == core_of(b));
+}
+
+static int shares_core(int cpu, const int *others, int n) {
+  for (int i = 0; i < n; i++)
+    if (same_core(cpu, others[i])) return 1;
+  return 0;
+}
+
+static int is_among(int cpu, const int *others, int n) {
+  for (int i = 0; i < n; i++)
+    if (others[i] == cpu) return 1;
+  return 0;
+}
+
+int shmi_topo_helpers(int *cpus, int wanted, const int *busy, int nbusy, int node) {
+  uint8_t mask[1024];
+  int allowed = shmi_topo_affinity(mask, sizeof mask), n = 0;
+  uint32_t quota = shmi_topo_quota("");
+  if (quota < (uint32_t)allowed) allowed = (int)quota;
+  if (wanted > allowed - nbusy) wanted = allowed - nbusy;
+  /* Best first: own core on the node, own core anywhere, second thread of a core. */
+  for (int pass = 0; pass < 3; pass++)
+    for (int cpu = 0; cpu < 8 * (int)sizeof mask && n < wanted; cpu++) {
+      if (!has_bit(mask, sizeof mask, cpu) || is_among(cpu, busy, nbusy) || is_among(cpu, cpus, n)) continue;
+      if (pass < 2 && (shares_core(cpu, busy, nbusy) || shares_core(cpu, cpus, n))) continue;
+      if (pass < 1 && !node_has(node, cpu)) continue;
+      cpus[n++] = cpu;
+    }
+  return n;
+}
