@@ -1,6 +1,6 @@
 /*
- * What a worker measures through: one rank of a communicator of this library or of an MPI. All are timed by the same loop
- * (worker.c), which calls these few functions.
+ * What a worker measures through: one rank of a communicator of this library or of an MPI. All are timed by the same
+ * loop (worker.c), which calls these few functions.
  */
 #ifndef BENCH_BACKEND_H
 #define BENCH_BACKEND_H

@@ -1,11 +1,13 @@
 /*
- * What this machine allows at best, measured in the same run: how fast memory is copied, in and out of cache, and how long
- * a cache line takes from core to core. A row's bound follows from these alone, whatever the algorithm.
+ * What this machine allows at best, measured in the same run: how fast memory is copied, in and out of cache, and how
+ * long a cache line takes from core to core. A row's bound follows from these alone, whatever the algorithm.
  */
 #ifndef BENCH_BOUNDS_H
 #define BENCH_BOUNDS_H
 
 #include "party.h"
+
+#include <sched.h>
 
 struct copy_rate {
   double together; /* bytes a second of all ranks, copying at once */
@@ -15,24 +17,27 @@ struct copy_rate {
 struct limits {
   int nranks;
   int cores;
-  double handover; /* seconds for a cache line from one core to another */
+  cpu_set_t cpus;
+  double handover; /* seconds for a cache line from one core to another; 0 if there is one core or one rank */
   double turn;     /* seconds for one core to go from one rank to another; 0 if the ranks have a core each */
   double cache_bytes;
   struct copy_rate cached;
   struct copy_rate memory;
 };
 
-/* Measures the latencies, in two threads of this process; its other ranks should rest. */
-void bounds_measure_latency(struct limits *limits, int nranks);
-/* Has the party's ranks copy. */
+/* cpus: those that the ranks may use, together. */
+void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus);
+/* Measures the latencies, in two threads of this process; the ranks should rest. */
+void bounds_measure_latency(struct limits *limits);
+/* Has the party's ranks copy. Again is better: the best rates seen count. */
 enum party_result bounds_measure_copies(struct limits *limits, struct party *party);
 
 /* The least seconds that the point can take: the largest of
  *   - one cache line's way from core to core, or the turns that a core takes to run each of its ranks once;
  *   - the bytes that the busiest rank must write to its recvbuf, at the rate of one rank alone;
  *   - the bytes that all ranks must, at the rate of all together.
- * Rates are those in cache if all buffers fit into half the last-level cache, those of memory if they exceed it twice, and
- * in between by the logarithm of the buffers' size. */
+ * Rates are those in cache if all buffers fit into half the last-level cache, those of memory if they exceed it twice,
+ * and in between by the logarithm of the buffers' size. */
 double bounds_seconds(const struct limits *limits, const struct point *point);
 
 #endif

@@ -6,39 +6,40 @@
 #include <string.h>
 
 const struct coll colls[COLL_COUNT] = {
-  [COLL_ALL_REDUCE] = {.name = "all_reduce", .alias = "allreduce", .reduces = true, .in_place = true, .wire_passes = 2},
-  [COLL_ALL_GATHER] =
-    {.name = "all_gather", .alias = "allgather", .recv_blocks = true, .in_place = true, .wire_passes = 1},
-  [COLL_REDUCE_SCATTER] = {.name = "reduce_scatter",
-                           .alias = "reducescatter",
-                           .reduces = true,
-                           .send_blocks = true,
-                           .in_place = true,
-                           .wire_passes = 1},
-  [COLL_BROADCAST] = {.name = "broadcast", .alias = "bcast", .rooted = true, .send_at_root = true, .in_place = true},
-  [COLL_REDUCE] =
-    {.name = "reduce", .alias = "reduce", .reduces = true, .rooted = true, .recv_at_root = true, .in_place = true},
-  [COLL_ALLTOALL] = {.name = "alltoall",
-                     .alias = "all_to_all",
-                     .send_blocks = true,
+    [COLL_ALL_REDUCE] =
+        {.name = "all_reduce", .alias = "allreduce", .reduces = true, .in_place = true, .wire_passes = 2},
+    [COLL_ALL_GATHER] =
+        {.name = "all_gather", .alias = "allgather", .recv_blocks = true, .in_place = true, .wire_passes = 1},
+    [COLL_REDUCE_SCATTER] = {.name = "reduce_scatter",
+                             .alias = "reducescatter",
+                             .reduces = true,
+                             .send_blocks = true,
+                             .in_place = true,
+                             .wire_passes = 1},
+    [COLL_BROADCAST] = {.name = "broadcast", .alias = "bcast", .rooted = true, .send_at_root = true, .in_place = true},
+    [COLL_REDUCE] =
+        {.name = "reduce", .alias = "reduce", .reduces = true, .rooted = true, .recv_at_root = true, .in_place = true},
+    [COLL_ALLTOALL] = {.name = "alltoall",
+                       .alias = "all_to_all",
+                       .send_blocks = true,
+                       .recv_blocks = true,
+                       .in_place = true,
+                       .wire_passes = 1},
+    [COLL_GATHER] = {.name = "gather",
+                     .alias = "gather",
+                     .rooted = true,
+                     .recv_at_root = true,
                      .recv_blocks = true,
                      .in_place = true,
                      .wire_passes = 1},
-  [COLL_GATHER] = {.name = "gather",
-                   .alias = "gather",
-                   .rooted = true,
-                   .recv_at_root = true,
-                   .recv_blocks = true,
-                   .in_place = true,
-                   .wire_passes = 1},
-  [COLL_SCATTER] = {.name = "scatter",
-                    .alias = "scatter",
-                    .rooted = true,
-                    .send_at_root = true,
-                    .send_blocks = true,
-                    .in_place = true,
-                    .wire_passes = 1},
-  [COLL_SENDRECV] = {.name = "sendrecv", .alias = "send_recv"},
+    [COLL_SCATTER] = {.name = "scatter",
+                      .alias = "scatter",
+                      .rooted = true,
+                      .send_at_root = true,
+                      .send_blocks = true,
+                      .in_place = true,
+                      .wire_passes = 1},
+    [COLL_SENDRECV] = {.name = "sendrecv", .alias = "send_recv"},
 };
 
 const char *const type_names[] = {"int8",  "uint8",  "int32",    "uint32", "int64",  "uint64", "half",
@@ -58,7 +59,8 @@ size_t type_bytes(int type) {
   return bytes[type];
 }
 
-/* Blocks are whole units of 16 bytes, as in nccl-tests: the smallest rows of a divided collective have no bytes at all. */
+/* Blocks are whole units of 16 bytes, as in nccl-tests: the smallest rows of a divided collective have no bytes at all.
+ */
 uint64_t coll_count(int coll, int type, uint64_t bytes, int nranks) {
   uint64_t elements = bytes / type_bytes(type);
   if (!colls[coll].send_blocks && !colls[coll].recv_blocks) return elements;

@@ -1,6 +1,7 @@
 /*
- * The collectives that the benchmark knows, as data: their names, how a row's size becomes counts, and how a time becomes
- * bandwidth. Counts, sizes and bandwidths mean what they mean in nccl-tests, so that rows of both paste side by side.
+ * The collectives that the benchmark knows, as data: their names, how a row's size becomes counts, and how a time
+ * becomes bandwidth. Counts, sizes and bandwidths mean what they mean in nccl-tests, so that rows of both paste side by
+ * side.
  */
 #ifndef BENCH_COLL_H
 #define BENCH_COLL_H

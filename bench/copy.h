@@ -28,8 +28,10 @@ static inline void copy_streaming(void *to, const void *from, size_t bytes) { me
 #endif
 
 static inline void copy_bytes(void *to, const void *from, size_t bytes, int streaming) {
-  if (streaming) copy_streaming(to, from, bytes);
-  else memcpy(to, from, bytes);
+  if (streaming)
+    copy_streaming(to, from, bytes);
+  else
+    memcpy(to, from, bytes);
   __asm__ volatile("" : : "r"(to) : "memory"); /* nobody reads the copy: keep it anyway */
 }
 

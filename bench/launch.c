@@ -1,13 +1,14 @@
 /*
- * Starting and ending the ranks. Ours are forked, with a socket pair each. A peer's are started by its mpirun and connect
- * to a listening socket in the private folder. Nothing outlives the driver: our children ask the kernel for SIGKILL when it
- * dies, and every worker ends when its socket closes.
+ * Starting and ending the ranks. Ours are forked, with a socket pair each. A peer's are started by its mpirun and
+ * connect to a listening socket in the private folder. Nothing outlives the driver: our children ask the kernel for
+ * SIGKILL when it dies, and every worker ends when its socket closes.
  */
 #include "launch.h"
 
+#include <fcntl.h>
 #include <ftw.h>
+#include <glob.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
-#include <fcntl.h>
 
 /* Set by bench/CMakeLists.txt for each MPI whose compiler was found. */
 #ifndef BENCH_MPIRUN_OPENMPI
@@ -34,16 +35,21 @@ static struct {
   sigset_t old_mask;
   struct party *parties[1 + PEER_COUNT];
   int nparties;
+  time_t started;
+  bool mpich_started;
 } run;
 
 static void on_signal(int number) { party_signal = number; }
 
+/* SIGPIPE: whoever read the table is gone. */
+static const int stopping[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+enum { STOPPING_COUNT = sizeof stopping / sizeof *stopping };
+
 static bool take_signals(void) {
-  static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
   struct sigaction action = {.sa_handler = on_signal};
   sigset_t mask;
   sigemptyset(&mask);
-  for (size_t i = 0; i < sizeof stopping / sizeof *stopping; i++) {
+  for (int i = 0; i < STOPPING_COUNT; i++) {
     sigaddset(&mask, stopping[i]);
     if (sigaction(stopping[i], &action, NULL)) return false;
   }
@@ -52,9 +58,12 @@ static bool take_signals(void) {
 
 bool launch_begin(void) {
   static const char *const places[] = {"/dev/shm", "/tmp"}; /* in memory, if possible: shared files go there */
+  run.started = time(NULL);
+  prctl(PR_SET_CHILD_SUBREAPER, 1); /* ranks whose mpirun is gone come to us */
+  if (!take_signals()) return false;
   for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
     snprintf(run.folder, sizeof run.folder, "%s/shmccl-perf-XXXXXX", places[i]);
-    if (mkdtemp(run.folder)) return (i || !setenv("SHMCCL_SHM_DIR", run.folder, 0)) && take_signals();
+    if (mkdtemp(run.folder)) return i || !setenv("SHMCCL_SHM_DIR", run.folder, 0);
     run.folder[0] = '\0';
   }
   return false;
@@ -66,27 +75,6 @@ static int remove_entry(const char *path, const struct stat *info, int type, str
   return 0;
 }
 
-/* mpirun gets a moment to remove what it and its ranks keep outside our folder. */
-static void kill_mpi(struct party *party) {
-  int status;
-  kill(party->mpirun, SIGTERM);
-  if (!party_reap(party->mpirun, END_SECONDS, &status)) {
-    for (int r = 0; r < party->nranks; r++)
-      if (party->pids[r]) kill(party->pids[r], SIGKILL);
-    kill(-party->mpirun, SIGKILL);
-    party_reap(party->mpirun, END_SECONDS, &status);
-  }
-  party->mpirun = 0;
-}
-
-static void kill_own(struct party *party) {
-  int status;
-  for (int r = 0; r < party->nranks; r++)
-    if (party->pids[r]) kill(party->pids[r], SIGKILL);
-  for (int r = 0; r < party->nranks; r++)
-    if (party->pids[r]) party_reap(party->pids[r], END_SECONDS, &status);
-}
-
 static void close_sockets(struct party *party) {
   for (int r = 0; r < party->nranks; r++) {
     if (party->fds[r] >= 0) close(party->fds[r]);
@@ -94,15 +82,63 @@ static void close_sockets(struct party *party) {
   }
 }
 
+/* Our ranks at once; mpirun by a request, so that it removes what it and its ranks keep outside our folder. */
 static void party_kill(struct party *party) {
-  if (party->mpirun) kill_mpi(party);
-  else kill_own(party);
+  for (int r = 0; r < party->nranks && !party->mpirun; r++)
+    if (party->pids[r]) kill(party->pids[r], SIGKILL);
+  if (party->mpirun) kill(party->mpirun, SIGTERM);
   close_sockets(party);
-  for (int r = 0; r < party->nranks; r++) party->pids[r] = 0;
+}
+
+/* Waits for what was killed; an mpirun that takes too long goes without its tidying up. */
+static void party_bury(struct party *party) {
+  int status;
+  if (party->mpirun && !party_reap(party->mpirun, END_SECONDS, &status)) {
+    for (int r = 0; r < party->nranks; r++)
+      if (party->pids[r]) kill(party->pids[r], SIGKILL);
+    kill(-party->mpirun, SIGKILL);
+    party_reap(party->mpirun, END_SECONDS, &status);
+  }
+  for (int r = 0; r < party->nranks && !party->mpirun; r++)
+    if (party->pids[r]) party_reap(party->pids[r], END_SECONDS, &status);
+  memset(party->pids, 0, sizeof party->pids);
+  party->mpirun = 0;
+}
+
+static bool is_mapped(const char *path) {
+  char line[512];
+  glob_t maps;
+  bool found = false;
+  if (glob("/proc/[0-9]*/maps", 0, NULL, &maps)) return true;
+  for (size_t i = 0; i < maps.gl_pathc && !found; i++) {
+    FILE *file = fopen(maps.gl_pathv[i], "re");
+    while (file && !found && fgets(line, sizeof line, file)) found = strstr(line, path);
+    if (file) fclose(file);
+  }
+  globfree(&maps);
+  return found;
+}
+
+/* MPICH has one file outside our folder, without a name except while it starts. What it leaves if stopped just then:
+ * such a file of this user, not older than this run, that no process has mapped. */
+static void remove_mpich_file(void) {
+  glob_t files;
+  struct stat info;
+  if (glob("/dev/shm/mpich_shar_tmp*", 0, NULL, &files)) return;
+  for (size_t i = 0; i < files.gl_pathc; i++) {
+    const char *path = files.gl_pathv[i];
+    if (!stat(path, &info) && info.st_uid == geteuid() && info.st_mtime >= run.started && !is_mapped(path))
+      unlink(path);
+  }
+  globfree(&files);
 }
 
 void launch_end(void) {
+  int status;
   for (int i = 0; i < run.nparties; i++) party_kill(run.parties[i]);
+  for (int i = 0; i < run.nparties; i++) party_bury(run.parties[i]);
+  party_reap(-1, 1, &status);
+  if (run.mpich_started) remove_mpich_file();
   if (*run.folder) nftw(run.folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -112,31 +148,29 @@ static void party_init(struct party *party, const char *name, int nranks) {
   run.parties[run.nparties++] = party;
 }
 
-static bool pinning(const struct options *options) {
-  cpu_set_t allowed;
-  return !options->no_pin && !sched_getaffinity(0, sizeof allowed, &allowed) && options->ranks <= CPU_COUNT(&allowed);
+static bool pinning(const struct options *options, const cpu_set_t *cpus) {
+  return !options->no_pin && options->ranks <= CPU_COUNT(cpus);
 }
 
-/* ---- our own ranks --------------------------------------------------------------------------------------------- */
+/* ---- our own ranks ---------------------------------------------------------------------------------------------- */
 
 struct rank_job {
   const struct options *options;
   const shmccl_unique_id_t *id;
   int rank;
   int fd;
-  bool pin;
+  const cpu_set_t *cpus;
 };
 
 /* A rank's life. The socket closes at its end: that is how the driver learns of a failure to start. */
 static void *rank_main(void *argument) {
   const struct rank_job *job = argument;
   struct worker worker = {0};
-  if (job->pin) worker_pin(job->rank);
+  if (pinning(job->options, job->cpus)) worker_pin(job->cpus, job->rank);
   if (!worker_open(&worker, (size_t)job->options->maxbytes)) {
     fprintf(stderr, "shmccl-perf: rank %d: no memory for its buffers\n", job->rank);
   } else if (backend_shmccl_open(&worker.backend, (int)job->options->ranks, job->rank, job->id)) {
-    worker_serve(&worker, job->fd, "");
-    worker.backend.ops->close(&worker.backend);
+    if (worker_serve(&worker, job->fd, "")) worker.backend.ops->close(&worker.backend);
   }
   worker_close(&worker);
   close(job->fd);
@@ -155,9 +189,7 @@ static void become_child(int death_signal, pid_t driver) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, death_signal);
   if (getppid() != driver) _exit(1);
-  signal(SIGINT, SIG_DFL);
-  signal(SIGTERM, SIG_DFL);
-  signal(SIGHUP, SIG_DFL);
+  for (int i = 0; i < STOPPING_COUNT; i++) signal(stopping[i], SIG_DFL);
   sigprocmask(SIG_SETMASK, &run.old_mask, NULL);
 }
 
@@ -175,8 +207,10 @@ static bool fork_ranks(struct party *party, struct rank_job *jobs, int first, in
   if (pid == 0) {
     become_child(SIGKILL, driver);
     close_sockets(party);
-    if (count > 1) run_threads(&jobs[first], count);
-    else rank_main(&jobs[first]);
+    if (count > 1)
+      run_threads(&jobs[first], count);
+    else
+      rank_main(&jobs[first]);
     _exit(0);
   }
   for (int r = first; r < first + count; r++) close(jobs[r].fd);
@@ -184,7 +218,7 @@ static bool fork_ranks(struct party *party, struct rank_job *jobs, int first, in
   return pid > 0;
 }
 
-enum party_result party_start_own(struct party *party, const struct options *options) {
+enum party_result party_start_own(struct party *party, const struct options *options, const cpu_set_t *cpus) {
   struct rank_job jobs[SHMCCL_MAX_RANKS];
   struct hello hellos[SHMCCL_MAX_RANKS];
   shmccl_unique_id_t id;
@@ -192,13 +226,13 @@ enum party_result party_start_own(struct party *party, const struct options *opt
   party_init(party, "shmccl", nranks);
   if (shmccl_get_unique_id(&id) != SHMCCL_SUCCESS) return party_fail(party, "%s", shmccl_last_error());
   fflush(NULL);
-  for (int r = 0; r < nranks; r++) jobs[r] = (struct rank_job){options, &id, r, -1, pinning(options)};
+  for (int r = 0; r < nranks; r++) jobs[r] = (struct rank_job){options, &id, r, -1, cpus};
   for (int r = 0; r < nranks; r += together)
     if (!fork_ranks(party, jobs, r, together)) return party_fail(party, "cannot start rank %d: %m", r);
   return party_receive(party, hellos, sizeof *hellos, 60);
 }
 
-/* ---- a peer's ranks -------------------------------------------------------------------------------------------- */
+/* ---- a peer's ranks --------------------------------------------------------------------------------------------- */
 
 static int listen_at(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -223,12 +257,11 @@ static void worker_path(char *path, size_t size, const char *name) {
 static const char *const mpiruns[PEER_COUNT] = {BENCH_MPIRUN_OPENMPI, BENCH_MPIRUN_MPICH};
 
 /* Its output, which must not mix with the table, goes to the log; its files go to our folder. */
-static _Noreturn void exec_mpirun(const struct party *party, const struct options *options, int peer,
-                                  const char *socket_path) {
-  char worker[320], ranks[16], bytes[24];
+static _Noreturn void exec_mpirun(const struct party *party, const struct options *options, const cpu_set_t *cpus,
+                                  int peer, const char *worker, const char *socket_path) {
+  char ranks[16], bytes[24];
   const char *argv[16], **next = argv;
-  const char *bind = pinning(options) ? "core" : "none";
-  worker_path(worker, sizeof worker, party->name);
+  const char *bind = pinning(options, cpus) ? "core" : "none";
   snprintf(ranks, sizeof ranks, "%d", party->nranks);
   snprintf(bytes, sizeof bytes, "%lld", (long long)options->maxbytes);
   *next++ = mpiruns[peer];
@@ -255,9 +288,12 @@ static enum party_result accept_all(struct party *party, int listener) {
     struct pollfd fd = {.fd = listener, .events = POLLIN};
     int ready = party_poll(&fd, 1, 0.1);
     if (ready < 0) return PARTY_INTERRUPTED;
-    if (ready) party->fds[n++] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    else if (party_reap(party->mpirun, 0, &status)) return party->mpirun = 0, party_fail_with_log(party, "mpirun ended");
-    else if (seconds_now() > end) return party_fail_with_log(party, "its ranks were not all up after 20 s");
+    if (ready)
+      party->fds[n++] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    else if (party_reap(party->mpirun, 0, &status))
+      return party->mpirun = 0, party_fail_with_log(party, "mpirun ended");
+    else if (seconds_now() > end)
+      return party_fail_with_log(party, "its ranks were not all up after 20 s");
   }
   return PARTY_OK;
 }
@@ -276,25 +312,31 @@ static enum party_result receive_hellos(struct party *party) {
   return PARTY_OK;
 }
 
-enum party_result party_start_mpi(struct party *party, const struct options *options, int peer) {
-  char path[64];
+enum party_result party_start_mpi(struct party *party, const struct options *options, const cpu_set_t *cpus, int peer) {
+  char path[64], worker[320];
   pid_t driver = getpid();
   party_init(party, peer_names[peer], (int)options->ranks);
   if (!mpiruns[peer]) return party_fail(party, "not built: no such MPI was found when this program was configured");
+  worker_path(worker, sizeof worker, party->name);
+  if (access(worker, X_OK)) return party_fail(party, "cannot run %s: %m", worker);
   snprintf(path, sizeof path, "%s/%s", run.folder, party->name);
   snprintf(party->log, sizeof party->log, "%s/%s.log", run.folder, party->name);
   int listener = listen_at(path);
   if (listener < 0) return party_fail(party, "cannot listen at %s: %m", path);
   fflush(NULL);
+  run.mpich_started |= peer == PEER_MPICH;
   party->mpirun = fork();
   if (party->mpirun == 0) {
     become_child(SIGTERM, driver);
-    exec_mpirun(party, options, peer, path);
+    exec_mpirun(party, options, cpus, peer, worker, path);
   }
   enum party_result result = party->mpirun > 0 ? accept_all(party, listener) : party_fail(party, "cannot fork: %m");
   close(listener);
   if (result == PARTY_OK) result = receive_hellos(party);
-  if (result == PARTY_FAILED) party_kill(party);
+  if (result == PARTY_FAILED) {
+    party_kill(party);
+    party_bury(party);
+  }
   return result;
 }
 

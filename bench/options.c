@@ -38,26 +38,31 @@ struct flag {
 
 #define AT(field) offsetof(struct options, field)
 static const struct flag flags[] = {
-  {"", "ranks", "N", FLAG_NUMBER, AT(ranks), 1, SHMCCL_MAX_RANKS, NULL, "start N ranks, each a process [4]"},
-  {"t", "nthreads", "N", FLAG_NUMBER, AT(threads), 1, SHMCCL_MAX_RANKS, NULL,
-   "start N ranks, each a thread of one process, instead"},
-  {"b", "minbytes", "SIZE", FLAG_SIZE, AT(minbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL, "smallest size [8]"},
-  {"e", "maxbytes", "SIZE", FLAG_SIZE, AT(maxbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL, "largest size [64M]"},
-  {"f", "stepfactor", "N", FLAG_NUMBER, AT(stepfactor), 2, 1 << 16, NULL, "multiply the size by N from row to row [2]"},
-  {"i", "stepbytes", "SIZE", FLAG_SIZE, AT(stepbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL,
-   "add SIZE from row to row, instead"},
-  {"n", "iters", "N", FLAG_NUMBER, AT(iters), 1, 1000000000, NULL,
-   "timed iterations a round [as many as fill about 30 ms]"},
-  {"w", "warmup_iters", "N", FLAG_NUMBER, AT(warmup), 0, 1000000000, NULL, "iterations before those, not timed [1 to 5]"},
-  {"", "rounds", "N", FLAG_NUMBER, AT(rounds), 1, 1001, NULL, "rounds of a row; the median of their times counts [5]"},
-  {"c", "check", "0|1", FLAG_NUMBER, AT(check), 0, 1, NULL, "compare every element of one run of each row [1]"},
-  {"d", "datatype", "TYPE", FLAG_NAME, AT(type), 0, 0, type_names, "type, or all [float]"},
-  {"o", "op", "OP", FLAG_NAME, AT(op), 0, 0, op_names, "operator of reductions, or all [sum]"},
-  {"r", "root", "RANK", FLAG_ROOT, AT(root), 0, SHMCCL_MAX_RANKS - 1, NULL, "root of rooted collectives, or all [0]"},
-  {"", "peer", "MPI", FLAG_PEER, 0, 0, 0, peer_names, "measure this MPI too, in turns, in the same run; mpi: every one built"},
-  {"", "no-pin", NULL, FLAG_SWITCH, AT(no_pin), 0, 0, NULL, "leave ranks to the scheduler [a core each, if they suffice]"},
-  {"h", "help", NULL, FLAG_HELP, 0, 0, 0, NULL, "print this"},
-  {"", "version", NULL, FLAG_VERSION, 0, 0, 0, NULL, "print the versions of this program and of the library"},
+    {"", "ranks", "N", FLAG_NUMBER, AT(ranks), 1, SHMCCL_MAX_RANKS, NULL, "start N ranks, each a process [4]"},
+    {"t", "nthreads", "N", FLAG_NUMBER, AT(threads), 1, SHMCCL_MAX_RANKS, NULL,
+     "start N ranks, each a thread of one process, instead"},
+    {"b", "minbytes", "SIZE", FLAG_SIZE, AT(minbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL, "smallest size [8]"},
+    {"e", "maxbytes", "SIZE", FLAG_SIZE, AT(maxbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL, "largest size [64M]"},
+    {"f", "stepfactor", "N", FLAG_NUMBER, AT(stepfactor), 2, 1 << 16, NULL,
+     "multiply the size by N from row to row [2]"},
+    {"i", "stepbytes", "SIZE", FLAG_SIZE, AT(stepbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL,
+     "add SIZE from row to row, instead"},
+    {"n", "iters", "N", FLAG_NUMBER, AT(iters), 1, 1000000000, NULL,
+     "timed iterations a round [as many as fill about 30 ms]"},
+    {"w", "warmup_iters", "N", FLAG_NUMBER, AT(warmup), 0, 1000000000, NULL,
+     "iterations before those, not timed [1 to 5]"},
+    {"", "rounds", "N", FLAG_NUMBER, AT(rounds), 1, 1001, NULL,
+     "rounds of a row; the median of their times counts [5]"},
+    {"c", "check", "0|1", FLAG_NUMBER, AT(check), 0, 1, NULL, "compare every element of one run of each row [1]"},
+    {"d", "datatype", "TYPE", FLAG_NAME, AT(type), 0, 0, type_names, "type, or all [float]"},
+    {"o", "op", "OP", FLAG_NAME, AT(op), 0, 0, op_names, "operator of reductions, or all [sum]"},
+    {"r", "root", "RANK", FLAG_ROOT, AT(root), 0, SHMCCL_MAX_RANKS - 1, NULL, "root of rooted collectives, or all [0]"},
+    {"", "peer", "MPI", FLAG_PEER, 0, 0, 0, peer_names,
+     "measure this MPI too, in turns, in the same run; mpi: every one built"},
+    {"", "no-pin", NULL, FLAG_SWITCH, AT(no_pin), 0, 0, NULL,
+     "leave ranks to the scheduler [a core each, if they suffice]"},
+    {"h", "help", NULL, FLAG_HELP, 0, 0, 0, NULL, "print this"},
+    {"", "version", NULL, FLAG_VERSION, 0, 0, 0, NULL, "print the versions of this program and of the library"},
 };
 enum { FLAG_COUNT = sizeof flags / sizeof *flags };
 
@@ -89,8 +94,10 @@ const char *size_text(char *text, double bytes) {
   static const char units[] = " KMGTP";
   int unit = 0;
   for (; bytes >= 1024 && unit < 5; unit++) bytes /= 1024;
-  if (unit) snprintf(text, 24, "%.4g%c", bytes, units[unit]);
-  else snprintf(text, 24, "%.0f", bytes);
+  if (unit)
+    snprintf(text, 24, "%.4g%c", bytes, units[unit]);
+  else
+    snprintf(text, 24, "%.0f", bytes);
   return text;
 }
 
@@ -122,8 +129,10 @@ static bool parse_size(const char *text, int64_t *value) {
     number *= (double)(1ll << 10 * (unit - units + 1));
     end++;
   }
-  if (unit && !strcasecmp(end, "iB")) end += 2;
-  else if (!strcasecmp(end, "B")) end++;
+  if (unit && !strcasecmp(end, "iB"))
+    end += 2;
+  else if (!strcasecmp(end, "B"))
+    end++;
   *value = number < 1e18 ? (int64_t)number : INT64_MAX;
   return !*end;
 }
@@ -131,8 +140,8 @@ static bool parse_size(const char *text, int64_t *value) {
 static bool set_size(const struct flag *flag, const char *given, const char *text, int64_t *value) {
   char low[24], high[24];
   if (parse_size(text, value) && *value >= flag->low && *value <= flag->high) return true;
-  return complain("%s %s: not a size: a number of bytes, with K, M, G or T for powers of 1024, from %s to %s", given, text,
-                  size_text(low, (double)flag->low), size_text(high, (double)flag->high));
+  return complain("%s %s: not a size: a number of bytes, with K, M, G or T for powers of 1024, from %s to %s", given,
+                  text, size_text(low, (double)flag->low), size_text(high, (double)flag->high));
 }
 
 static bool set_number(const struct flag *flag, const char *given, const char *text, int64_t *value) {
@@ -165,17 +174,15 @@ static bool set_flag(const struct flag *flag, const char *given, const char *tex
   case FLAG_NUMBER: return set_number(flag, given, text, value);
   case FLAG_NAME: return set_name(flag, given, text, value);
   case FLAG_PEER: return set_peer(flag, given, text, options);
-  case FLAG_ROOT:
-    *value = -1;
-    return !strcmp(text, "all") || set_number(flag, given, text, value);
+  case FLAG_ROOT: *value = -1; return !strcmp(text, "all") || set_number(flag, given, text, value);
   default: *value = 1; return true;
   }
 }
 
 static void print_version(void) {
   int library = shmccl_version();
-  printf("shmccl-perf %d.%d.%d (libshmccl %d.%d.%d)\n", SHMCCL_VERSION_MAJOR, SHMCCL_VERSION_MINOR, SHMCCL_VERSION_PATCH,
-         library / 10000, library / 100 % 100, library % 100);
+  printf("shmccl-perf %d.%d.%d (libshmccl %d.%d.%d)\n", SHMCCL_VERSION_MAJOR, SHMCCL_VERSION_MINOR,
+         SHMCCL_VERSION_PATCH, library / 10000, library / 100 % 100, library % 100);
 }
 
 static void print_flags(void) {
@@ -190,12 +197,16 @@ static void print_flags(void) {
 static void print_help(void) {
   char types[256], ops[64], peers[64];
   puts("usage: shmccl-perf [flags] [collective ...]\n\n"
-       "Measures and checks the collectives of libshmccl between ranks of this host, in the flags, units and columns of\n"
-       "nccl-tests. It starts its ranks itself; started by torchrun, mpirun or srun without --ranks or -t, it joins that\n"
+       "Measures and checks the collectives of libshmccl between ranks of this host, in the flags, units and columns "
+       "of\n"
+       "nccl-tests. It starts its ranks itself; started by torchrun, mpirun or srun without --ranks or -t, it joins "
+       "that\n"
        "job's ranks instead.\n\nCollectives [all_reduce]:");
   for (int i = 0; i < COLL_COUNT; i++)
-    if (strcmp(colls[i].name, colls[i].alias)) printf("  %s (or %s)\n", colls[i].name, colls[i].alias);
-    else printf("  %s\n", colls[i].name);
+    if (strcmp(colls[i].name, colls[i].alias))
+      printf("  %s (or %s)\n", colls[i].name, colls[i].alias);
+    else
+      printf("  %s\n", colls[i].name);
   puts("  all\n\nFlags [defaults]:");
   print_flags();
   printf("\nSIZE is in bytes, with K, M, G or T for powers of 1024. It is the larger of a rank's sendbuf and recvbuf.\n"
@@ -205,7 +216,8 @@ static void print_help(void) {
   puts("\nColumns, out of place and in place:\n"
        "  time    us for one call, averaged over iterations and ranks\n"
        "  algbw   size / time, in 10^9 bytes a second\n"
-       "  busbw   algbw times the share of the size that must pass between ranks: 2(n-1)/n for all_reduce, (n-1)/n where\n"
+       "  busbw   algbw times the share of the size that must pass between ranks: 2(n-1)/n for all_reduce, (n-1)/n "
+       "where\n"
        "          buffers hold a block per rank, 1 otherwise\n"
        "  #wrong  elements that differ from the known result, and bytes written out of bounds\n"
        "  bound   the least time that this machine allows, from limits measured in the same run; the header has them\n"
@@ -244,9 +256,10 @@ static bool add_colls(struct options *options, const char *word) {
   int coll = coll_find(word);
   if (coll >= 0) return add_coll(options, coll);
   if (strcmp(word, "all"))
-    return complain("%s: no such collective; must be all_reduce, all_gather, reduce_scatter, broadcast, reduce, alltoall, "
-                    "gather, scatter, sendrecv or all",
-                    word);
+    return complain(
+        "%s: no such collective; must be all_reduce, all_gather, reduce_scatter, broadcast, reduce, alltoall, "
+        "gather, scatter, sendrecv or all",
+        word);
   for (int i = 0; i < COLL_COUNT; i++) add_coll(options, i);
   return true;
 }
@@ -266,8 +279,10 @@ static enum options_result parse_word(struct options *options, int argc, char **
   }
   if (flag->kind == FLAG_HELP || flag->kind == FLAG_VERSION) {
     if (!is_first_process()) return OPTIONS_DONE;
-    if (flag->kind == FLAG_HELP) print_help();
-    else print_version();
+    if (flag->kind == FLAG_HELP)
+      print_help();
+    else
+      print_version();
     return OPTIONS_DONE;
   }
   if (flag->value && !text && ++*i == argc) {
@@ -338,8 +353,9 @@ bool options_fit(const struct options *options, int nranks) {
   for (int i = 0; i < PEER_COUNT; i++) parties += options->peers[i];
   double bytes = 2.0 * (double)options->maxbytes * nranks * parties, available = memory_available();
   if (!available || bytes <= 0.9 * available) return true;
-  return complain("-e %s: two such buffers for each of %d ranks%s need %s bytes of memory, %s are available: lower -e or "
-                  "the number of ranks",
-                  size_text(size, (double)options->maxbytes), nranks, parties > 1 ? " (peers' too)" : "",
-                  size_text(need, bytes), size_text(have, available));
+  return complain(
+      "-e %s: two such buffers for each of %d ranks%s need %s bytes of memory, %s are available: lower -e or "
+      "the number of ranks",
+      size_text(size, (double)options->maxbytes), nranks, parties > 1 ? " (peers' too)" : "", size_text(need, bytes),
+      size_text(have, available));
 }

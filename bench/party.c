@@ -83,11 +83,13 @@ enum party_result party_receive(struct party *party, void *messages, size_t size
   for (int r = 0; r < party->nranks; r++) fds[r] = (struct pollfd){.fd = party->fds[r], .events = POLLIN};
   for (double end = seconds_now() + limit_seconds; pending;) {
     double left = end - seconds_now();
-    if (left <= 0) return party_fail(party, "%d of %d ranks did not answer within %.0f s", pending, party->nranks, limit_seconds);
+    if (left <= 0)
+      return party_fail(party, "%d of %d ranks did not answer within %.0f s", pending, party->nranks, limit_seconds);
     if (party_poll(fds, party->nranks, left) < 0) return PARTY_INTERRUPTED;
     for (int r = 0; r < party->nranks; r++) {
       if (fds[r].fd < 0 || !fds[r].revents) continue;
-      if (recv(fds[r].fd, (char *)messages + (size_t)r * size, size, 0) != (ssize_t)size) return fail_by_death(party, r);
+      if (recv(fds[r].fd, (char *)messages + (size_t)r * size, size, 0) != (ssize_t)size)
+        return fail_by_death(party, r);
       fds[r].fd = -1;
       pending--;
     }

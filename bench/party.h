@@ -1,7 +1,7 @@
 /*
- * A party: the ranks of one communicator, ours or a peer's, as the driver sees them: a socket per rank, to which it writes
- * one command at a time and from which it reads one reply. Ranks without a command block in a read. In a joined job there
- * are no sockets: every rank does the commands itself, and shares its reply with the others.
+ * A party: the ranks of one communicator, ours or a peer's, as the driver sees them: a socket per rank, to which it
+ * writes one command at a time and from which it reads one reply. Ranks without a command block in a read. In a joined
+ * job there are no sockets: every rank does the commands itself, and shares its reply with the others.
  */
 #ifndef BENCH_PARTY_H
 #define BENCH_PARTY_H
@@ -15,11 +15,11 @@ struct party {
   const char *name;
   char version[64];
   int nranks;
-  struct worker *local;        /* joined: this process's own rank */
-  int fds[SHMCCL_MAX_RANKS];   /* -1: none */
+  struct worker *local;         /* joined: this process's own rank */
+  int fds[SHMCCL_MAX_RANKS];    /* -1: none */
   pid_t pids[SHMCCL_MAX_RANKS]; /* 0: unknown or gone. Ranks that are threads: the first only */
-  pid_t mpirun;                /* a peer's: its ranks are not our children */
-  char log[64];                /* where that writes */
+  pid_t mpirun;                 /* a peer's: its ranks are not our children */
+  char log[64];                 /* where that writes */
   char error[512];
 };
 
@@ -40,7 +40,7 @@ enum party_result party_do(struct party *party, const struct command *command, s
 /* Receives a message of `size` bytes from every rank, into messages[rank]. */
 enum party_result party_receive(struct party *party, void *messages, size_t size, double limit_seconds);
 
-/* Waits for a child of ours to end; false if it has not within the limit. */
+/* Waits for a child of ours to end (-1: for all of them); false if it has not within the limit. */
 bool party_reap(pid_t pid, double limit_seconds, int *status);
 
 /* ppoll() that lets the signals in; -1 if one of them stopped the run. */

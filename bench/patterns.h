@@ -1,7 +1,7 @@
 /*
- * Exactly known data. Inputs are periodic tables of small values, chosen per type and operator so that every reduction is
- * exact in every type and in every order; elements differ by index and by rank, and the period is prime, so that a block
- * in the wrong place or of the wrong rank is seen.
+ * Exactly known data. Inputs are periodic tables of small values, chosen per type and operator so that every reduction
+ * is exact in every type and in every order; elements differ by index and by rank, and the period is prime, so that a
+ * block in the wrong place or of the wrong rank is seen.
  */
 #ifndef BENCH_PATTERNS_H
 #define BENCH_PATTERNS_H

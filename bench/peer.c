@@ -1,6 +1,6 @@
 /*
- * shmccl-peer-*: one rank of an MPI job that shmccl-perf starts beside its own ranks. Connects to the driver's socket once
- * MPI is up, and is from then on a worker like any other.
+ * shmccl-peer-*: one rank of an MPI job that shmccl-perf starts beside its own ranks. Connects to the driver's socket
+ * once MPI is up, and is from then on a worker like any other.
  *
  *     shmccl-peer-openmpi SOCKET BYTES      BYTES: the largest buffer
  */
@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%s: no memory for two buffers of %s bytes\n", argv[0], argv[2]);
     return 1;
   }
-  worker_serve(&worker, fd, version);
+  if (!worker_serve(&worker, fd, version)) _exit(1);
   worker_close(&worker);
   return worker.backend.ops->close(&worker.backend) ? 0 : 1;
 }

@@ -36,16 +36,23 @@ void report_line(const struct report *report, const char *format, ...) {
   fflush(stdout);
 }
 
+/* Who made the ranks, and where they run. */
+static const char *ranks_text(const struct options *options, const struct limits *limits) {
+  bool pinned = !options->no_pin && limits->nranks <= limits->cores;
+  if (options->joined) return "of a job, placed by its launcher";
+  if (options->threads > 0) return pinned ? "threads, a core each" : "threads, not pinned";
+  return pinned ? "processes, a core each" : "processes, not pinned";
+}
+
 static void head_setting(const struct report *report) {
   const struct options *o = report->options;
-  char low[24], high[24], step[40], iters[32] = "as many as fill about 30 ms";
-  int nranks = report->limits->nranks, cores = report->limits->cores;
-  if (o->stepbytes > 0) snprintf(step, sizeof step, "+ %s", size_text(low, (double)o->stepbytes));
-  else snprintf(step, sizeof step, "* %lld", (long long)o->stepfactor);
-  if (o->iters > 0) snprintf(iters, sizeof iters, "%lld", (long long)o->iters);
-  report_line(report, "# shmccl-perf %d.%d.%d: %d ranks (%s) on %d cores%s", SHMCCL_VERSION_MAJOR, SHMCCL_VERSION_MINOR,
-              SHMCCL_VERSION_PATCH, nranks, o->joined ? "of a job" : o->threads > 0 ? "threads" : "processes", cores,
-              o->joined || o->no_pin || nranks > cores ? ", not pinned" : ", a core each");
+  char low[24], high[24], step[40], factor[24], iters[48];
+  snprintf(factor, sizeof factor, "%lld", (long long)o->stepfactor);
+  snprintf(step, sizeof step, o->stepbytes > 0 ? "in steps of %s" : "each %s times the last",
+           o->stepbytes > 0 ? size_text(low, (double)o->stepbytes) : factor);
+  snprintf(iters, sizeof iters, o->iters > 0 ? "%lld" : "as many as fill about 30 ms", (long long)o->iters);
+  report_line(report, "# shmccl-perf %d.%d.%d: %d ranks (%s), %d cores", SHMCCL_VERSION_MAJOR, SHMCCL_VERSION_MINOR,
+              SHMCCL_VERSION_PATCH, report->limits->nranks, ranks_text(o, report->limits), report->limits->cores);
   report_line(report, "# Sizes %s to %s, %s; iterations: %s, in %lld rounds of which the median counts; check: %s",
               size_text(low, (double)o->minbytes), size_text(high, (double)o->maxbytes), step, iters,
               (long long)o->rounds, o->check ? "every element" : "none");
@@ -55,14 +62,13 @@ void report_head(const struct report *report) {
   const struct limits *l = report->limits;
   char cache[24];
   head_setting(report);
-  report_line(report, "# This machine, measured now: GB/s copied by all ranks together / by one alone: "
-                      "memory %.1f / %.1f, cache (%s) %.1f / %.1f",
+  report_line(report,
+              "# This machine, measured now: GB/s copied by all ranks together / by one alone: "
+              "memory %.1f / %.1f, cache (%s) %.1f / %.1f",
               l->memory.together * 1e-9, l->memory.alone * 1e-9, size_text(cache, l->cache_bytes),
               l->cached.together * 1e-9, l->cached.alone * 1e-9);
-  if (l->turn > 0)
-    report_line(report, "# A cache line goes from core to core in %.2f us; a core goes from rank to rank in %.2f us",
-                l->handover * 1e6, l->turn * 1e6);
-  else report_line(report, "# A cache line goes from core to core in %.2f us", l->handover * 1e6);
+  if (l->handover > 0) report_line(report, "# A cache line goes from core to core in %.2f us", l->handover * 1e6);
+  if (l->turn > 0) report_line(report, "# A core goes from one rank to the next in %.2f us", l->turn * 1e6);
   report_line(report, "# bound: the least time these limits allow: each result written once, each rank run once");
 }
 
@@ -113,14 +119,19 @@ static void put_group(const struct report *report, const struct point *point, co
   put_number(m->seconds * 1e6, 7);
   put_number(point_algbw(point, nranks, m->seconds) * 1e-9, 6);
   put_number(point_busbw(point, nranks, m->seconds) * 1e-9, 6);
-  if (!report->options->check) printf("  %6s", "N/A");
-  else if (m->wrong && report->colour) printf("  \033[1;31m%6g\033[0m", (double)m->wrong);
-  else printf("  %6g", (double)m->wrong);
+  if (!report->options->check)
+    printf("  %6s", "N/A");
+  else if (m->wrong && report->colour)
+    printf("  \033[1;31m%6g\033[0m", (double)m->wrong);
+  else
+    printf("  %6g", (double)m->wrong);
 }
 
 static void put_ratio(double numerator, double denominator) {
-  if (denominator > 0) put_number(numerator / denominator, 6);
-  else printf("  %6s", "-");
+  if (denominator > 0)
+    put_number(numerator / denominator, 6);
+  else
+    printf("  %6s", "-");
 }
 
 static void put_line(const struct report *report, const struct row *row) {
@@ -157,6 +168,7 @@ static void add_to_summary(struct report *report, const struct row *row) {
   int range = 0;
   if (!size) return;
   while (size >= ranges[range].below) range++;
+  report->below_bound += row->out_of_place.seconds < 0.95 * row->bound_seconds;
   struct range *into = &report->ranges[row->point.coll][range];
   spread_add(&into->to_bound, row->out_of_place.seconds, row->bound_seconds);
   for (int i = 0; i < report->npeers; i++)
@@ -175,6 +187,7 @@ void report_row(struct report *report, const struct row *row) {
   add_group(report, &row->point, &row->out_of_place);
   add_group(report, &row->point, &row->in_place);
   add_to_summary(report, row);
+  report->rows++;
   if (report->quiet) return;
   put_line(report, row);
   if (row->out_of_place.wrong) printf("# WRONG, out of place: %s\n", row->out_of_place.text);
@@ -211,9 +224,20 @@ static void summarize_range(const struct report *report, int coll, int range) {
 }
 
 void report_summary(const struct report *report) {
+  bool rooted = false;
+  if (!report->rows) return;
   report_line(report, "#\n# Summary, out of place, as geometric mean (least to most) of the rows");
-  for (int i = 0; i < report->options->ncolls; i++)
+  for (int i = 0; i < report->options->ncolls; i++) {
+    rooted |= colls[report->options->colls[i]].rooted;
     for (int range = 0; range < RANGE_COUNT; range++) summarize_range(report, report->options->colls[i], range);
+  }
+  if (rooted && report->npeers)
+    report_line(report, "# An MPI's rooted calls may return before all ranks have entered them; ours never do");
+  if (report->below_bound)
+    report_line(report,
+                "# %d rows took less than 0.95 of their bound: something else ran while the limits were measured",
+                report->below_bound);
   if (report->wrong)
-    report_line(report, "# WRONG: %llu elements of the above are not what they must be", (unsigned long long)report->wrong);
+    report_line(report, "# WRONG: %llu elements of the above are not what they must be",
+                (unsigned long long)report->wrong);
 }

@@ -1,6 +1,6 @@
 /*
- * What the user reads: nccl-tests' table with columns of our own to its right, lines of explanation that begin with #, and
- * a summary. Each line is written out as soon as it is known.
+ * What the user reads: nccl-tests' table with columns of our own to its right, lines of explanation that begin with #,
+ * and a summary. Each line is written out as soon as it is known.
  */
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
@@ -45,9 +45,11 @@ struct report {
   const struct limits *limits;
   const char *peers[PEER_COUNT]; /* those that run */
   int npeers;
-  bool quiet;  /* a rank of a job that is not the first */
+  bool quiet; /* a rank of a job that is not the first */
   bool colour;
   struct range ranges[COLL_COUNT][RANGE_COUNT];
+  int rows;
+  int below_bound; /* rows that took less time than is possible */
   double busbw_sum;
   int busbw_count;
   uint64_t table_wrong;

@@ -1,6 +1,6 @@
 /*
- * A row: check every party, find out how many iterations to time, then let the parties take turns, round by round, so that
- * whatever else the machine does in the meantime meets all of them. The same number of iterations for all.
+ * A row: check every party, find out how many iterations to time, then let the parties take turns, round by round, so
+ * that whatever else the machine does in the meantime meets all of them. The same number of iterations for all.
  */
 #include "sweep.h"
 
@@ -9,8 +9,8 @@
 
 enum { MAX_PARTIES = 1 + PEER_COUNT, MAX_ROUNDS = 1001 };
 
-/* A round lasts as long as the slowest party needs for ROUND_SECONDS of work, but the fastest (often thousands of calls a
- * second) gets FASTEST_SECONDS unless the slowest would then need more than SLOWEST_SECONDS. */
+/* A round lasts as long as the slowest party needs for ROUND_SECONDS of work, but the fastest (often thousands of calls
+ * a second) gets FASTEST_SECONDS unless the slowest would then need more than SLOWEST_SECONDS. */
 static const double ROUND_SECONDS = 0.03, FASTEST_SECONDS = 0.005, SLOWEST_SECONDS = 0.3;
 
 static enum party_result tell(struct sweep *sweep, int party, const struct command *command, struct outcome *outcome) {
@@ -139,7 +139,7 @@ static enum party_result run_table(struct sweep *sweep, int coll) {
   struct span ops = span_of(colls[coll].reduces, o->op, SHMCCL_REDOP_COUNT);
   struct span roots = span_of(colls[coll].rooted, o->root, sweep->limits->nranks);
   struct point point = {.coll = coll};
-  enum party_result result = PARTY_OK;
+  enum party_result result = bounds_measure_copies(sweep->limits, sweep->parties[0]);
   report_table_head(sweep->report, coll);
   for (point.type = types.from; point.type <= types.to; point.type++)
     for (point.op = ops.from; point.op <= ops.to; point.op++)

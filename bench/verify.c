@@ -65,7 +65,8 @@ void verify_fill(const struct trial *t) {
   if (!t->point->in_place) set_guards(&t->send, send_bytes);
 }
 
-__attribute__((format(printf, 3, 4))) static void note(struct verdict *verdict, uint64_t wrong, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static void note(struct verdict *verdict, uint64_t wrong, const char *format,
+                                                       ...) {
   if (!verdict->wrong) {
     va_list args;
     va_start(args, format);
@@ -153,8 +154,10 @@ struct verdict verify_check(const struct trial *t) {
   bool in_place = t->point->in_place;
   struct placement place = verify_placement(t);
   struct verdict verdict = {0};
-  if (receives(t)) compare_result(t, place.recv, &verdict);
-  else if (!in_place) expect_bytes(t, "recvbuf (not the root)", t->recv.data, recv_bytes, POISON, &verdict);
+  if (receives(t))
+    compare_result(t, place.recv, &verdict);
+  else if (!in_place)
+    expect_bytes(t, "recvbuf (not the root)", t->recv.data, recv_bytes, POISON, &verdict);
   if (!in_place || !receives(t)) compare_inputs(t, place.send, &verdict);
   check_guards(t, "recvbuf", &t->recv, in_place ? point_size(t->point, t->nranks) : recv_bytes, &verdict);
   if (!in_place) check_guards(t, "sendbuf", &t->send, send_bytes, &verdict);

@@ -5,7 +5,6 @@
 
 #include "copy.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,12 +17,11 @@ double seconds_now(void) {
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-void worker_pin(int rank) {
-  cpu_set_t allowed, one;
-  if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
+void worker_pin(const cpu_set_t *cpus, int index) {
+  cpu_set_t one;
   CPU_ZERO(&one);
   for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; cpu++)
-    if (CPU_ISSET(cpu, &allowed) && seen++ == rank) CPU_SET(cpu, &one);
+    if (CPU_ISSET(cpu, cpus) && seen++ == index) CPU_SET(cpu, &one);
   if (CPU_COUNT(&one) == 1) sched_setaffinity(0, sizeof one, &one);
 }
 
@@ -107,13 +105,15 @@ struct reply worker_do(struct worker *worker, const struct command *command) {
   return command->kind == COMMAND_CHECK ? do_check(worker, &command->point) : do_time(worker, command);
 }
 
-void worker_serve(struct worker *worker, int fd, const char *version) {
+bool worker_serve(struct worker *worker, int fd, const char *version) {
   struct hello hello = {.rank = worker->backend.rank, .pid = getpid()};
   struct command command;
   snprintf(hello.version, sizeof hello.version, "%s", version);
   send(fd, &hello, sizeof hello, MSG_NOSIGNAL);
-  while (recv(fd, &command, sizeof command, 0) == sizeof command && command.kind != COMMAND_QUIT) {
+  while (recv(fd, &command, sizeof command, 0) == sizeof command) {
+    if (command.kind == COMMAND_QUIT) return true;
     struct reply reply = worker_do(worker, &command);
-    if (send(fd, &reply, sizeof reply, MSG_NOSIGNAL) != sizeof reply) return;
+    if (send(fd, &reply, sizeof reply, MSG_NOSIGNAL) != sizeof reply) return false;
   }
+  return false;
 }

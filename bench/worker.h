@@ -1,6 +1,6 @@
 /*
- * One rank: waits for a command, does it together with the other ranks, replies. Between commands it blocks, so that the
- * ranks that are measured have the machine to themselves.
+ * One rank: waits for a command, does it together with the other ranks, replies. Between commands it blocks, so that
+ * the ranks that are measured have the machine to themselves.
  */
 #ifndef BENCH_WORKER_H
 #define BENCH_WORKER_H
@@ -8,6 +8,7 @@
 #include "backend.h"
 #include "verify.h"
 
+#include <sched.h>
 #include <sys/types.h>
 
 enum command_kind {
@@ -54,8 +55,8 @@ struct worker {
 /* Seconds on a clock that only moves forward. */
 double seconds_now(void);
 
-/* Pins the calling thread to the rank-th core that this process may use. */
-void worker_pin(int rank);
+/* Pins the calling thread to the index-th of the cores. */
+void worker_pin(const cpu_set_t *cpus, int index);
 
 /* Allocates both buffers. */
 bool worker_open(struct worker *worker, size_t max_bytes);
@@ -63,7 +64,8 @@ void worker_close(struct worker *worker);
 
 struct reply worker_do(struct worker *worker, const struct command *command);
 
-/* Says hello on `fd`, then does what it is told until the driver quits or is gone. */
-void worker_serve(struct worker *worker, int fd, const char *version);
+/* Says hello on `fd`, then does what it is told. True when told to quit, false when the driver is gone: then the other
+ * ranks may be gone too, and there is nobody to close the communicator with. */
+bool worker_serve(struct worker *worker, int fd, const char *version);
 
 #endif

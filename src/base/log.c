@@ -1,11 +1,15 @@
 /* log.c - one line per message, written with one write(2) so that the lines of several ranks do not mix. */
 #include "base/log.h"
 
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/ordering.h"
@@ -26,13 +30,25 @@ void shmi_log_configure(void) {
 
 int shmi_log_enabled(shmi_log_level_t level) { return (uint32_t)level <= shmi_peek32(&log_level); }
 
+/* Nobody may read stderr any more: that must not end the process, so SIGPIPE is held back and taken away. */
+static void write_line(const char *line, size_t length) {
+  const struct timespec at_once = {0};
+  sigset_t pipe_set, before, pending;
+  sigemptyset(&pipe_set);
+  sigaddset(&pipe_set, SIGPIPE);
+  sigpending(&pending);
+  pthread_sigmask(SIG_BLOCK, &pipe_set, &before);
+  if (write(STDERR_FILENO, line, length) < 0 && errno == EPIPE && !sigismember(&pending, SIGPIPE))
+    sigtimedwait(&pipe_set, NULL, &at_once);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 static void print_line(shmi_log_level_t level, const char *text) {
   char line[LINE_BYTES + 64];
   int length =
       snprintf(line, sizeof line, "shmccl[%d] %s: %s\n", (int)getpid(), level == SHMI_LOG_WARN ? "WARN" : "INFO", text);
   if (length > (int)sizeof line - 1) length = (int)sizeof line - 1;
-  ssize_t ignored = write(STDERR_FILENO, line, (size_t)length);
-  (void)ignored;
+  write_line(line, (size_t)length);
 }
 
 void shmi_log(shmi_log_level_t level, const char *format, ...) {
@@ -45,21 +61,19 @@ void shmi_log(shmi_log_level_t level, const char *format, ...) {
   print_line(level, text);
 }
 
-shmccl_result_t shmi_error(shmccl_result_t result, const char *format, ...) {
+void shmi_log_error(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(last_error, sizeof last_error, format, arguments);
   va_end(arguments);
   if (shmi_log_enabled(SHMI_LOG_WARN)) print_line(SHMI_LOG_WARN, last_error);
-  return result;
 }
 
-shmccl_result_t shmi_error_again(shmccl_result_t result, const char *format, ...) {
+void shmi_keep_error(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(last_error, sizeof last_error, format, arguments);
   va_end(arguments);
-  return result;
 }
 
 const char *shmccl_last_error(void) { return last_error; }

@@ -19,10 +19,13 @@ void shmi_log_configure(void);
 int shmi_log_enabled(shmi_log_level_t level);
 void shmi_log(shmi_log_level_t level, const char *format, ...) SHMI_PRINTF(2);
 
-/* Logs the line, keeps it for shmccl_last_error(), returns result. */
-shmccl_result_t shmi_error(shmccl_result_t result, const char *format, ...) SHMI_PRINTF(2);
+/* The value is `result`; the line is logged and kept for shmccl_last_error(). A macro so that compilers and analysers
+ * see which result it is. */
+#define shmi_error(result, ...) (shmi_log_error(__VA_ARGS__), (result))
 /* The same without printing: for an error that was printed before and is met again. */
-shmccl_result_t shmi_error_again(shmccl_result_t result, const char *format, ...) SHMI_PRINTF(2);
+#define shmi_error_again(result, ...) (shmi_keep_error(__VA_ARGS__), (result))
+void shmi_log_error(const char *format, ...) SHMI_PRINTF(1);
+void shmi_keep_error(const char *format, ...) SHMI_PRINTF(1);
 
 #define SHMI_INFO(...)                                                                                                 \
   do {                                                                                                                 \

@@ -7,18 +7,18 @@ struct job {
   struct shmi_op op;
   uint8_t *slot;       /* where to_slot means, or NULL */
   const uint8_t *from; /* COPY */
+  size_t done;         /* bytes */
 };
 
 struct turn {
   int njobs;
-  size_t longest;                            /* bytes */
   const uint8_t *operands[SHMCCL_MAX_RANKS]; /* of the turn's one REDUCE, in rank order */
   struct job jobs[2 * SHMCCL_MAX_RANKS + 1];
 };
 
 static uint8_t *slot_of(const struct shmi_block *b, int rank, uint32_t step) {
   if (b->call->inline_data) return shmi_step_of(b->world, rank, step)->payload;
-  return shmi_slot_of(b->world, rank, step);
+  return shmi_slot_of(b->world, rank, step) + shmi_place_of(b->call, step);
 }
 
 static void resolve(const struct shmi_block *b, struct job *j, const uint8_t **operands) {
@@ -35,7 +35,7 @@ static void copy_out(const struct shmi_block *b, uint8_t *to, const uint8_t *fro
   if (b->stream)
     shmi_stream_copy(to, from, bytes);
   else
-    memcpy(to, from, bytes);
+    shmi_copy(to, from, bytes);
 }
 
 static void reduce_tile(const struct shmi_block *b, const struct turn *t, const struct job *j, size_t at,
@@ -49,34 +49,48 @@ static void reduce_tile(const struct shmi_block *b, const struct turn *t, const 
 }
 
 static void copy_tile(const struct shmi_block *b, const struct job *j, size_t at, size_t bytes) {
-  if (j->slot) memcpy(j->slot + at, j->from + at, bytes);
+  if (j->slot) shmi_copy(j->slot + at, j->from + at, bytes);
   if (j->op.to_user) copy_out(b, j->op.to_user + at, j->from + at, bytes);
 }
 
 static void plan_turn(const struct shmi_block *b, uint32_t turn, struct turn *t) {
   t->njobs = 0;
-  t->longest = 0;
   for (int i = 0; i < shmi_plan_ops(b->world->nranks); i++) {
     struct job *j = &t->jobs[t->njobs];
     shmi_plan_op(b->call, b->world->nranks, b->world->rank, turn, i, &j->op);
     if (j->op.kind == SHMI_OP_NONE) continue;
     resolve(b, j, t->operands);
-    if (j->op.bytes > t->longest) t->longest = j->op.bytes;
+    j->done = 0;
     t->njobs++;
   }
+}
+
+/* The next tile of a job. In user memory tiles end at line boundaries, so that no line is written half past the caches
+ * and half through them. */
+static size_t next_tile(const struct shmi_block *b, const struct job *j) {
+  size_t left = j->op.bytes - j->done;
+  size_t bytes = b->stream && j->op.to_user ? b->tile - ((uintptr_t)(j->op.to_user + j->done) & 63) : b->tile;
+  return left < bytes ? left : bytes;
+}
+
+static void run_tile(const struct shmi_block *b, const struct turn *t, const struct job *j, size_t bytes) {
+  if (j->op.kind == SHMI_OP_REDUCE)
+    reduce_tile(b, t, j, j->done, bytes);
+  else
+    copy_tile(b, j, j->done, bytes);
 }
 
 void shmi_block_operate(const struct shmi_block *b, uint32_t turn) {
   struct turn t;
   plan_turn(b, turn, &t);
-  for (size_t at = (size_t)b->tid * b->tile; at < t.longest; at += (size_t)b->nthreads * b->tile)
+  int open = t.njobs;
+  for (int round = 0; open > 0; round++)
     for (int i = 0; i < t.njobs; i++) {
-      const struct job *j = &t.jobs[i];
-      if (at >= j->op.bytes) continue;
-      size_t left = j->op.bytes - at, bytes = left < b->tile ? left : b->tile;
-      if (j->op.kind == SHMI_OP_REDUCE)
-        reduce_tile(b, &t, j, at, bytes);
-      else
-        copy_tile(b, j, at, bytes);
+      struct job *j = &t.jobs[i];
+      if (j->done == j->op.bytes) continue;
+      size_t bytes = next_tile(b, j);
+      if (round % b->nthreads == b->tid) run_tile(b, &t, j, bytes);
+      j->done += bytes;
+      open -= j->done == j->op.bytes;
     }
 }

@@ -29,7 +29,9 @@ struct shmi_block {
   int *agreed;                /* with nthreads > 1: shared by the threads */
 };
 
-enum { SHMI_TILE = 4096 };
+/* Tiles while everything stays in the caches, and tiles where main memory is read and written: the latter so short that
+ * loads of one and stores of the other are under way at once in the core. */
+enum { SHMI_TILE = 4096, SHMI_TILE_STREAM = 512 };
 
 void shmi_block_operate(const struct shmi_block *b, uint32_t turn);
 

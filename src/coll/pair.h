@@ -18,8 +18,11 @@ SHMI_FN int shmi_pair_has_room(const struct shmi_world *w, int to, uint32_t numb
 }
 
 /* Sender: the piece is in shmi_pair_slot_of(w, w->rank, to, number). */
-SHMI_FN void shmi_pair_publish(const struct shmi_world *w, int to, uint32_t number, uint32_t signature) {
-  shmi_publish64(&shmi_pair_out_of(w, w->rank, to)->word[number % SHMI_PAIR_SLOTS], shmi_word(number, signature));
+SHMI_FN void shmi_pair_publish(const struct shmi_world *w, int to, uint32_t number, uint32_t signature,
+                               const struct shmi_message_id *message) {
+  struct shmi_pair_out *out = shmi_pair_out_of(w, w->rank, to);
+  out->message[number % SHMI_PAIR_SLOTS] = *message;
+  shmi_publish64(&out->word[number % SHMI_PAIR_SLOTS], shmi_word(number, signature));
 }
 
 /* Receiver: has piece `number` of rank `from` come? If so, *signature is its message's. */

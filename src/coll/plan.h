@@ -36,6 +36,8 @@ struct shmi_call {
   size_t element;      /* bytes */
   size_t chunk;        /* elements per turn: of the message (one-shot) or of each block (lanes) */
   size_t lane_stride;  /* bytes between the lanes of a slot */
+  size_t piece;        /* bytes between the places that a slot's data takes in turn */
+  uint32_t places;     /* how many there are; at least 1 */
   uint32_t nchunks;    /* 0 for an empty message */
   uint32_t nsteps;     /* T: at least 1, so that ranks meet in every call */
   uint32_t signature;  /* equal on all ranks that made the same call */
@@ -56,6 +58,11 @@ struct shmi_op {
   int to_slot;              /* also, or only, to this rank's slot of this step, at to_offset */
   size_t to_offset;
 };
+
+/* Where in its slot the data of a step lies. It moves on from step to step: a line that a peer's core has just read is
+ * slow to write again, one that has left that core's cache meanwhile is not (docs/performance.md). Steps of one parity
+ * may use any place in the slot (step.h), so calls need not agree on anything here. */
+SHMI_FN size_t shmi_place_of(const struct shmi_call *c, uint32_t step) { return (step >> 1) % c->places * c->piece; }
 
 /* Operations of a turn are numbered 0 .. 2n: n places to stage for a rank, 1 of its own, n to collect from a rank. */
 SHMI_FN int shmi_plan_ops(int nranks) { return 2 * nranks + 1; }

@@ -15,11 +15,15 @@ static struct shmi_abort_line *line_of(const shmccl_comm_t *comm, int rank) {
   return &shmi_control_of(&comm->world, rank)->abort;
 }
 
-static void write_line(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call) {
+/* calling: the collective that this rank is in, or NULL. */
+static void write_line(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, int finder,
+                       const struct shmi_call_id *calling) {
   struct shmi_abort_line *mine = line_of(comm, comm->rank);
   if (!shmi_claim(&comm->abort_claimed)) return;
   mine->culprit = culprit;
-  if (call) mine->call = *call;
+  mine->finder = finder;
+  mine->has_call = calling != NULL;
+  if (calling) mine->call = *calling;
   shmi_publish32(&mine->cause, (uint32_t)cause);
 }
 
@@ -40,16 +44,46 @@ shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
   return r < 0 ? SHMCCL_SUCCESS : cause_of(line_of(comm, r));
 }
 
-/* What rank `finder`'s line says, for the log of another rank. */
-static void describe(const shmccl_comm_t *comm, int finder, char *text, size_t bytes) {
-  const struct shmi_abort_line *line = line_of(comm, finder);
+/* What `rank` called: known of this one, of the others once they have written their lines, for which they get a moment.
+ * False if it was in no collective. */
+static bool call_of(const shmccl_comm_t *comm, int rank, struct shmi_call_id *call) {
+  const struct timespec moment = {.tv_nsec = 1000000};
+  if (rank < 0 || rank >= comm->nranks) return false;
+  if (rank == comm->rank) return comm->calling ? (*call = *comm->calling, true) : false;
+  const struct shmi_abort_line *line = line_of(comm, rank);
+  for (int i = 0; i < 200 && !shmi_observe32(&line->cause); i++) nanosleep(&moment, NULL);
+  if (!shmi_observe32(&line->cause) || !line->has_call) return false;
+  *call = line->call;
+  return true;
+}
+
+static void describe_mismatch(const shmccl_comm_t *comm, int finder, int culprit, char *text, size_t bytes) {
+  char one[96], other[96] = "something else";
+  struct shmi_call_id call;
+  if (!call_of(comm, finder, &call)) {
+    snprintf(text, bytes, "rank %d found that ranks disagree; its own log says in what", finder);
+    return;
+  }
+  shmi_call_text(&call, one, sizeof one);
+  if (call_of(comm, culprit, &call)) shmi_call_text(&call, other, sizeof other);
+  snprintf(text, bytes,
+           "ranks disagree: rank %d called %s, rank %d called %s: all ranks must make the same calls in the same order",
+           finder, one, culprit, other);
+}
+
+/* What rank r's line says, for the log of this rank. */
+static void describe(const shmccl_comm_t *comm, int r, char *text, size_t bytes) {
+  const struct shmi_abort_line *line = line_of(comm, r);
+  const int culprit = line->culprit, finder = line->finder;
   shmccl_result_t cause = cause_of(line);
   if (cause == SHMCCL_ERROR_PEER_DIED)
-    snprintf(text, bytes, "rank %d died or left (seen by rank %d)", line->culprit, finder);
+    snprintf(text, bytes, "rank %d died or left (seen by rank %d)", culprit, finder);
   else if (cause == SHMCCL_ERROR_TIMEOUT)
-    snprintf(text, bytes, "rank %d did not come within the time limit of rank %d", line->culprit, finder);
+    snprintf(text, bytes, "rank %d did not come within the time limit of rank %d", culprit, finder);
   else if (cause == SHMCCL_ERROR_ABORTED)
     snprintf(text, bytes, "rank %d called shmccl_comm_abort()", finder);
+  else if (cause == SHMCCL_ERROR_MISMATCH)
+    describe_mismatch(comm, finder, culprit, text, bytes);
   else
     snprintf(text, bytes, "rank %d failed: %s; its own log says why", finder, shmccl_error_string(cause));
 }
@@ -57,53 +91,41 @@ static void describe(const shmccl_comm_t *comm, int finder, char *text, size_t b
 static shmccl_result_t tell(shmccl_comm_t *comm, shmccl_result_t cause, const char *message) {
   if (comm->abort_told != SHMCCL_SUCCESS) return comm->abort_told;
   comm->abort_told = cause;
-  return shmi_error(cause, "%s", message);
+  if (message) shmi_log_error("%s", message);
+  return cause;
 }
 
 shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const char *message) {
-  write_line(comm, cause, culprit, NULL);
+  write_line(comm, cause, culprit, comm->rank, comm->calling);
   return tell(comm, cause, message);
 }
 
-/* Gives the peer a moment to say what it called. */
-static const struct shmi_abort_line *await_line(const shmccl_comm_t *comm, int peer) {
-  const struct timespec moment = {.tv_nsec = 1000000};
-  for (int i = 0; i < 200 && !shmi_observe32(&line_of(comm, peer)->cause); i++) nanosleep(&moment, NULL);
-  return line_of(comm, peer);
-}
-
-shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer, const struct shmi_call_id *call) {
-  char mine[96], theirs[96] = "something else", message[512];
-  write_line(comm, SHMCCL_ERROR_MISMATCH, peer, call);
-  const struct shmi_abort_line *line = await_line(comm, peer);
-  shmi_call_text(call, mine, sizeof mine);
-  if (cause_of(line) == SHMCCL_ERROR_MISMATCH) shmi_call_text(&line->call, theirs, sizeof theirs);
-  snprintf(message, sizeof message,
-           "ranks disagree: rank %d called %s, rank %d called %s: all ranks must make the same "
-           "calls in the same order",
-           comm->rank, mine, peer, theirs);
+shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer) {
+  char message[512];
+  write_line(comm, SHMCCL_ERROR_MISMATCH, peer, comm->rank, comm->calling);
+  describe_mismatch(comm, comm->rank, peer, message, sizeof message);
   return tell(comm, SHMCCL_ERROR_MISMATCH, message);
 }
 
 shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
-  char text[256];
+  char text[512];
   if (comm->abort_told != SHMCCL_SUCCESS)
     return shmi_error_again(comm->abort_told,
                             "rank %d: the communicator is in error (%s) since an earlier call: destroy it "
                             "and create another",
                             comm->rank, shmccl_error_string(comm->abort_told));
-  int finder = first_in_error(comm);
-  if (finder < 0) return SHMCCL_SUCCESS;
-  const struct shmi_abort_line *line = line_of(comm, finder);
+  int r = first_in_error(comm);
+  if (r < 0) return SHMCCL_SUCCESS;
+  const struct shmi_abort_line *line = line_of(comm, r);
   comm->abort_told = cause_of(line);
-  write_line(comm, comm->abort_told, line->culprit, NULL);
-  describe(comm, finder, text, sizeof text);
+  write_line(comm, comm->abort_told, line->culprit, line->finder, comm->calling);
+  describe(comm, r, text, sizeof text);
   return shmi_error(comm->abort_told, "rank %d: %s: destroy this communicator and create another", comm->rank, text);
 }
 
 /* Unlike raise, from any thread: leaves abort_told to the owner, who will find the line. */
 shmccl_result_t shmccl_comm_abort(shmccl_comm_t *comm) {
   SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
-  write_line(comm, SHMCCL_ERROR_ABORTED, comm->rank, NULL);
+  write_line(comm, SHMCCL_ERROR_ABORTED, comm->rank, comm->rank, NULL);
   return SHMCCL_SUCCESS;
 }

@@ -100,7 +100,7 @@ static bool lacks_step(const void *context, int peer) {
 static int await_all(void *context, uint32_t step) {
   struct meeting *m = context;
   const struct shmi_world *w = &m->comm->world;
-  struct shmi_wait wait = shmi_wait_begin(m->comm, shmi_collective_names[m->call->id.collective]);
+  struct shmi_wait wait = shmi_wait_begin(m->comm, shmi_call_name(&m->call->id));
   m->step = step;
   for (int i = 1; i < w->nranks; i++) {
     const int peer = w->rank + i < w->nranks ? w->rank + i : w->rank + i - w->nranks;
@@ -108,7 +108,7 @@ static int await_all(void *context, uint32_t step) {
     uint64_t word;
     while (word = shmi_observe64(place), shmi_word_generation(word) != step)
       SHMI_RETURN_IF_ERROR(shmi_wait_pause(&wait, lacks_step, m));
-    if (shmi_word_signature(word) != m->call->signature) return shmi_abort_mismatch(m->comm, peer, &m->call->id);
+    if (shmi_word_signature(word) != m->call->signature) return shmi_abort_mismatch(m->comm, peer);
   }
   return SHMCCL_SUCCESS;
 }
@@ -121,7 +121,7 @@ static shmccl_result_t allocate_slots(shmccl_comm_t *comm) {
     shmi_place_for(comm, mine + (size_t)lane * w->lane_bytes, w->lane_bytes, lane % w->nranks);
   shmccl_result_t result =
       shmi_segment_allocate(&comm->segment, (size_t)(mine - comm->segment.base), 2 * w->slot_bytes);
-  if (result != SHMCCL_SUCCESS) return shmi_abort_raise(comm, result, comm->rank, shmccl_last_error());
+  if (result != SHMCCL_SUCCESS) return shmi_abort_raise(comm, result, comm->rank, NULL);
   comm->slots_allocated = true;
   return SHMCCL_SUCCESS;
 }
@@ -135,7 +135,9 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
   struct meeting meeting = {.comm = comm, .call = c};
   struct shmi_block block = {
       .nthreads = 1, .world = &comm->world, .call = c, .tile = SHMI_TILE, .await = await_all, .context = &meeting};
-  block.stream = c->id.count * c->element * (shape->recv_is_n ? (size_t)comm->nranks : 1) >= comm->stream_bytes;
+  block.stream = c->id.count * c->element * (shape->recv_is_n ? (size_t)comm->nranks : 1) >= comm->stream_bytes &&
+                 (uintptr_t)c->recvbuf % c->element == 0;
+  if (block.stream) block.tile = SHMI_TILE_STREAM;
   shmi_fpenv_t environment = {0};
   if (shape->reduces) {
     block.reduce = shmi_reduce_lookup((shmccl_datatype_t)c->id.datatype, (shmccl_redop_t)c->id.op);
@@ -158,17 +160,20 @@ static shmccl_result_t run(shmccl_comm_t *comm, struct shmi_call *c) {
 static shmccl_result_t collective(enum shmi_collective which, const void *sendbuf, void *recvbuf, size_t count,
                                   shmccl_datatype_t datatype, shmccl_redop_t op, int root, shmccl_comm_t *comm,
                                   const void *stream) {
-  const char *name = shmi_collective_names[which];
-  SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, name, stream));
-  if (comm->in_group)
-    return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "%s: only send and recv are allowed in a group: end it first", name);
   struct shmi_call call = {.id = {(uint32_t)which, (uint32_t)datatype, (uint32_t)op, (uint32_t)root, count},
                            .sendbuf = sendbuf,
                            .recvbuf = recvbuf,
                            .element = shmccl_datatype_size(datatype)};
+  const char *name = shmi_call_name(&call.id);
+  SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, name, stream));
+  if (comm->in_group)
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "%s: only send and recv are allowed in a group: end it first", name);
   SHMI_RETURN_IF_ERROR(check_ids(comm, &call, name));
   SHMI_RETURN_IF_ERROR(check_buffers(comm, &call, name));
-  return run(comm, &call);
+  comm->calling = &call.id;
+  shmccl_result_t result = run(comm, &call);
+  comm->calling = NULL;
+  return result;
 }
 
 /* ---- public ---------------------------------------------------------------------------------------------------------
@@ -218,8 +223,14 @@ shmccl_result_t shmccl_barrier(shmccl_comm_t *comm, void *stream) {
   return collective(SHMI_BARRIER, NULL, NULL, 0, SHMCCL_INT8, SHMCCL_SUM, 0, comm, stream);
 }
 
+shmccl_result_t shmi_split_exchange(const void *mine, void *all, size_t bytes, shmccl_comm_t *comm) {
+  return collective(SHMI_ALLGATHER, mine, all, bytes, SHMCCL_UINT8, SHMCCL_SUM, SHMI_INNER, comm, NULL);
+}
+
 shmccl_result_t shmccl_comm_finalize(shmccl_comm_t *comm) {
-  SHMI_RETURN_IF_ERROR(shmccl_barrier(comm, NULL));
+  SHMI_RETURN_IF_ERROR(collective(SHMI_BARRIER, NULL, NULL, 0, SHMCCL_INT8, SHMCCL_SUM, SHMI_INNER, comm, NULL));
   comm->finalized = true;
+  /* From here on nobody needs this rank: it may end. */
+  shmi_publish32(&shmi_control_of(&comm->world, comm->rank)->member.state, SHMI_MEMBER_LEFT);
   return SHMCCL_SUCCESS;
 }

@@ -20,7 +20,7 @@
 #include "shm/liveness.h"
 #include "topo/topo.h"
 
-enum { POLL_NS = 200000, ID_VERSION = 1 };
+enum { POLL_NS = 200000, POLLS_PER_CHECK = 64, LINGER_NS = 400000000, ID_VERSION = 1 };
 
 /* ---- ids ------------------------------------------------------------------------------------------------------- */
 
@@ -130,8 +130,7 @@ shmccl_result_t shmi_comm_attach(shmccl_comm_t **out, int nranks, const uint8_t 
   comm->options = *options;
   comm->segment.lock_fd = -1;
   comm->fork_generation = shmi_fork_generation();
-  comm->stream_bytes =
-      shmi_topo_cache_bytes() / 2 / (size_t)nranks; /* send and receive buffers of all: larger than it */
+  comm->stream_bytes = shmi_topo_cache_bytes() / 4 / (size_t)nranks;
   shmccl_result_t result = attach(comm, id);
   if (result != SHMCCL_SUCCESS) return shmi_comm_free(comm), result;
   introduce(comm);
@@ -149,6 +148,7 @@ static bool lacks_member(const void *context, int peer) {
 static shmccl_result_t report_missing(shmccl_comm_t *comm) {
   char ranks[SHMI_RANKS_TEXT], message[512];
   int first = shmi_lacking_text(comm, lacks_member, comm, ranks);
+  if (first < 0) return SHMCCL_SUCCESS; /* it has just come */
   snprintf(message, sizeof message,
            "rank %d: rank%s did not come within %llu ms to create the communicator: start every "
            "rank on this host, as this user, with the same id and %s",
@@ -156,23 +156,55 @@ static shmccl_result_t report_missing(shmccl_comm_t *comm) {
   return shmi_abort_raise(comm, SHMCCL_ERROR_TIMEOUT, first, message);
 }
 
-/* A rank that has not come yet holds no lock either, so only the time limit and the abort lines count here, and the
- * lock of those that were here: rank 0, without which nobody can come any more. */
+/* Whether `peer`, once here, has died. Rank 0 was here if there is a segment. A rank that has left is no dead one: it
+ * was done, or its abort line says why it gave up. */
+static bool has_died(const shmccl_comm_t *comm, int peer) {
+  const uint32_t *state = &shmi_control_of(&comm->world, peer)->member.state;
+  const bool here = peer == 0 || shmi_observe32(state) == SHMI_MEMBER_ATTACHED;
+  return peer != comm->rank && here && shmi_liveness_held(comm->segment.lock_fd, peer) == 0 &&
+         shmi_observe32(state) != SHMI_MEMBER_LEFT;
+}
+
+static shmccl_result_t check_died(shmccl_comm_t *comm) {
+  char message[128];
+  for (int peer = 0; peer < comm->nranks; peer++) {
+    if (!has_died(comm, peer)) continue;
+    snprintf(message, sizeof message, "rank %d: rank %d died while the communicator was created: start all ranks again",
+             comm->rank, peer);
+    return shmi_abort_raise(comm, SHMCCL_ERROR_PEER_DIED, peer, message);
+  }
+  return SHMCCL_SUCCESS;
+}
+
+/* A rank that has not come yet holds no lock: for it the time limit counts, for those that were here their death. */
 static shmccl_result_t await_members(shmccl_comm_t *comm) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
+  unsigned looks = 0;
   for (int peer = 0; peer < comm->nranks;) {
     if (!lacks_member(comm, peer)) {
       peer++;
       continue;
     }
     SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
-    if (comm->rank && !shmi_liveness_held(comm->segment.lock_fd, 0))
-      return shmi_abort_raise(comm, SHMCCL_ERROR_PEER_DIED, 0,
-                              "rank 0 died or gave up while the communicator was created");
-    if (shmi_now_ns() > deadline) return report_missing(comm);
+    if (++looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(check_died(comm));
+    if (shmi_now_ns() > deadline) SHMI_RETURN_IF_ERROR(report_missing(comm));
     pause_ns(POLL_NS);
   }
   return SHMCCL_SUCCESS;
+}
+
+/* A rank that has neither come nor refused. */
+static bool is_awaited(const void *context, int peer) {
+  const shmccl_comm_t *comm = context;
+  return lacks_member(comm, peer) && !shmi_observe32(&shmi_control_of(&comm->world, peer)->abort.cause);
+}
+
+/* Without rank 0's segment a late rank would look for it until its time limit: rank 0 stays a moment to have it told.
+ */
+static void linger(const shmccl_comm_t *comm) {
+  char ranks[SHMI_RANKS_TEXT];
+  uint64_t deadline = shmi_now_ns() + LINGER_NS;
+  while (shmi_lacking_text(comm, is_awaited, comm, ranks) >= 0 && shmi_now_ns() < deadline) pause_ns(POLL_NS);
 }
 
 /* From what all ranks said of themselves, so that all come to the same answer. */
@@ -212,6 +244,7 @@ shmccl_result_t shmi_comm_create(shmccl_comm_t **out, int nranks, const uint8_t 
   SHMI_RETURN_IF_ERROR(shmi_comm_attach(&comm, nranks, id, rank, options));
   shmccl_result_t result = shmi_comm_meet(comm);
   if (result != SHMCCL_SUCCESS) {
+    if (rank == 0 && result != SHMCCL_ERROR_TIMEOUT) linger(comm);
     shmi_comm_free(comm);
     shmi_segment_sweep(); /* the last of the failed removes the name, if rank 0 could not */
     return result;
@@ -281,7 +314,7 @@ shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm) {
 void shmi_comm_free(shmccl_comm_t *comm) {
   if (!comm) return;
   bool forked = comm->fork_generation != shmi_fork_generation();
-  if (comm->segment.base && !forked)
+  if (comm->segment.base && !forked && !lacks_member(comm, comm->rank)) /* who has refused has never come */
     shmi_publish32(&shmi_control_of(&comm->world, comm->rank)->member.state, SHMI_MEMBER_LEFT);
   if (!comm->segment.base && comm->world.control) free(comm->world.control);
   shmi_segment_detach(&comm->segment, forked);
@@ -294,18 +327,12 @@ shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm) {
   return SHMCCL_SUCCESS;
 }
 
-/* A rank that has destroyed its object is missed only by who still waits for it. */
-static bool has_died(const shmccl_comm_t *comm, int peer) {
-  return shmi_observe32(&shmi_control_of(&comm->world, peer)->member.state) == SHMI_MEMBER_ATTACHED &&
-         shmi_liveness_held(comm->segment.lock_fd, peer) == 0;
-}
-
 shmccl_result_t shmccl_comm_get_async_error(shmccl_comm_t *comm, shmccl_result_t *state) {
   SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
   if (!state) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "state is NULL: pass where to store the result");
   shmccl_result_t found = shmi_abort_peek(comm);
   for (int peer = 0; peer < comm->nranks && comm->segment.base && found == SHMCCL_SUCCESS; peer++)
-    if (peer != comm->rank && has_died(comm, peer)) found = SHMCCL_ERROR_PEER_DIED;
+    if (has_died(comm, peer)) found = SHMCCL_ERROR_PEER_DIED;
   *state = found;
   return SHMCCL_SUCCESS;
 }

@@ -18,7 +18,8 @@ struct shmi_message { /* a send or receive noted in a group */
   int peer;
   uint8_t *buffer; /* only read if is_send */
   size_t bytes, done;
-  uint32_t signature; /* of count and datatype */
+  struct shmi_message_id id;
+  uint32_t signature; /* of id */
   bool complete;
 };
 
@@ -33,9 +34,10 @@ struct shmccl_comm {
   uint64_t lanes_allocated; /* bit p: the pair slots toward rank p */
   bool oversubscribed;      /* more ranks than CPUs: spinning would keep a peer from running */
   bool finalized, in_group;
-  size_t stream_bytes;                                         /* messages from here on are written past the caches */
-  uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
-  shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
+  size_t stream_bytes;                /* results of this size and more are written past the caches */
+  const struct shmi_call_id *calling; /* the collective that the owner is in, or NULL */
+  uint32_t abort_claimed;             /* shmi_claim: who may write this rank's abort line */
+  shmccl_result_t abort_told;         /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
   struct shmi_message *messages;
   size_t nmessages, messages_capacity;
@@ -56,12 +58,13 @@ void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int 
 /* ---- abort.c: the first error of a communicator is its last ---- */
 
 /* Puts the communicator into error `cause`, found by this rank, because of rank culprit (-1: none); returns the error
- * that it is in from now on (an earlier one wins). message: logged, if this is the first. */
+ * that it is in from now on (an earlier one wins). message: logged, if this is the first; NULL if it was logged
+ * already. */
 shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const char *message);
 /* The error that the communicator is in, reported in full once; SHMCCL_SUCCESS if none. One cache line per rank. */
 shmccl_result_t shmi_abort_look(shmccl_comm_t *comm);
 /* A peer's word carries another signature than ours: raises the mismatch and says what either rank called. */
-shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer, const struct shmi_call_id *call);
+shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer);
 /* As look, without reporting, for any thread. */
 shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm);
 
@@ -98,6 +101,11 @@ static inline void shmi_wait_progress(struct shmi_wait *w) { w->looks = 0; }
 
 extern const char *const shmi_collective_names[SHMI_COLLECTIVE_COUNT];
 
+/* The root of an allgather or barrier that split or finalize makes, so that it matches no other call. */
+enum { SHMI_INNER = 1 };
+/* "allreduce"; "split" and "finalize" for their inner calls. */
+const char *shmi_call_name(const struct shmi_call_id *id);
+
 /* Chooses schedule and chunks for *call, whose id, element and buffers are set: a pure function of the id, the number
  * of ranks and what was agreed at init. */
 void shmi_select(const shmccl_comm_t *comm, struct shmi_call *call);
@@ -105,6 +113,9 @@ void shmi_select(const shmccl_comm_t *comm, struct shmi_call *call);
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes);
 
 /* ---- collectives.c, api.c ---- */
+
+/* The allgather of split. */
+shmccl_result_t shmi_split_exchange(const void *mine, void *all, size_t bytes, shmccl_comm_t *comm);
 
 /* What every call on a communicator checks first. */
 shmccl_result_t shmi_check_usable(const shmccl_comm_t *comm, const char *name, const void *stream);

@@ -85,20 +85,26 @@ static int read_process(long pid, char comm[32], long *parent, unsigned long lon
                 started) == 2;
 }
 
-static shmccl_result_t hash_ancestor(struct hash *h, const struct launcher *l) {
+/* The nearest ancestor of this name; 0 if there is none. */
+static long find_ancestor(const char *name, unsigned long long *started) {
   char comm[32];
   long parent;
+  for (long pid = getppid(); pid > 1 && read_process(pid, comm, &parent, started); pid = parent)
+    if (!strcmp(comm, name)) return pid;
+  return 0;
+}
+
+static shmccl_result_t hash_ancestor(struct hash *h, const struct launcher *l) {
   unsigned long long started;
-  for (long pid = getppid(); pid > 1 && read_process(pid, comm, &parent, &started); pid = parent)
-    if (!strcmp(comm, l->ancestor)) {
-      hash_number(h, (unsigned long long)pid);
-      hash_number(h, started);
-      return SHMCCL_SUCCESS;
-    }
-  return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
-                    "%s is seen in the environment, but no %s process above this one: set "
-                    "SHMCCL_ID to a text that all ranks of this job, and no others, share",
-                    l->name, l->ancestor);
+  long pid = find_ancestor(l->ancestor, &started);
+  if (!pid)
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                      "%s is seen in the environment, but no %s process above this one: set "
+                      "SHMCCL_ID to a text that all ranks of this job, and no others, share",
+                      l->name, l->ancestor);
+  hash_number(h, (unsigned long long)pid);
+  hash_number(h, started);
+  return SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t make_id(const struct launcher *l, uint8_t id[SHMI_ID_BYTES]) {
@@ -138,10 +144,23 @@ static shmccl_result_t read_number(const char *variable, long least, long most, 
                     variable, text ? "'" : "", text ? text : "not set", text ? "'" : "", least, most);
 }
 
+static bool same_value(const char *variable, const char *other) {
+  const char *a = getenv(variable), *b = getenv(other);
+  return a && b && !strcmp(a, b);
+}
+
+/* srun --mpi=pmi2 sets MPICH's variables beside its own. */
+static bool is_better(const struct launcher *l, const struct launcher *than) {
+  unsigned long long started;
+  return than->ancestor && same_value(l->rank, than->rank) && same_value(l->nranks, than->nranks) &&
+         !find_ancestor(than->ancestor, &started);
+}
+
 static const struct launcher *find_launcher(void) {
+  const struct launcher *found = NULL;
   for (int i = 0; i < LAUNCHER_COUNT; i++)
-    if (getenv(launchers[i].rank)) return &launchers[i];
-  return NULL;
+    if (getenv(launchers[i].rank) && (!found || is_better(&launchers[i], found))) found = &launchers[i];
+  return found;
 }
 
 static shmccl_result_t check_one_host(const struct launcher *l, long nranks) {

@@ -32,7 +32,7 @@ static bool can_move(const shmccl_comm_t *comm, const struct shmi_message *m, ui
 static void move_out(shmccl_comm_t *comm, struct shmi_message *m, size_t bytes) {
   const uint32_t number = ++comm->sent[m->peer];
   if (bytes) memcpy(shmi_pair_slot_of(&comm->world, comm->rank, m->peer, number), m->buffer + m->done, bytes);
-  shmi_pair_publish(&comm->world, m->peer, number, m->signature);
+  shmi_pair_publish(&comm->world, m->peer, number, m->signature, &m->id);
 }
 
 static void move_in(shmccl_comm_t *comm, struct shmi_message *m, size_t bytes) {
@@ -43,10 +43,12 @@ static void move_in(shmccl_comm_t *comm, struct shmi_message *m, size_t bytes) {
 
 static shmccl_result_t report_mismatch(shmccl_comm_t *comm, const struct shmi_message *m) {
   char message[256];
+  const uint32_t slot = (comm->received[m->peer] + 1) % SHMI_PAIR_SLOTS;
+  const struct shmi_message_id sent = shmi_pair_out_of(&comm->world, m->peer, comm->rank)->message[slot];
   snprintf(message, sizeof message,
-           "rank %d: receives %zu bytes from rank %d, whose message has another count or datatype: "
-           "make send and recv agree",
-           comm->rank, m->bytes, m->peer);
+           "ranks disagree: rank %d receives %llu %s from rank %d, which sent %llu %s: make send and recv agree",
+           comm->rank, (unsigned long long)m->id.count, shmi_datatype_name(m->id.datatype), m->peer,
+           (unsigned long long)sent.count, shmi_datatype_name(sent.datatype));
   return shmi_abort_raise(comm, SHMCCL_ERROR_MISMATCH, m->peer, message);
 }
 
@@ -146,7 +148,7 @@ static shmccl_result_t allocate_lanes(shmccl_comm_t *comm) {
     uint8_t *lane = shmi_pair_lane_of(&comm->world, comm->rank, m->peer);
     shmi_place_for(comm, lane, bytes, m->peer);
     shmccl_result_t result = shmi_segment_allocate(&comm->segment, (size_t)(lane - comm->segment.base), bytes);
-    if (result != SHMCCL_SUCCESS) return shmi_abort_raise(comm, result, comm->rank, shmccl_last_error());
+    if (result != SHMCCL_SUCCESS) return shmi_abort_raise(comm, result, comm->rank, NULL);
     comm->lanes_allocated |= 1ull << m->peer;
   }
   return SHMCCL_SUCCESS;
@@ -163,12 +165,14 @@ shmccl_result_t shmccl_group_start(shmccl_comm_t *comm) {
   SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, "group_start", NULL));
   if (comm->in_group)
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "group_start: a group is open: groups do not nest, end it first");
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
   comm->in_group = true;
   return SHMCCL_SUCCESS;
 }
 
 shmccl_result_t shmccl_group_end(shmccl_comm_t *comm) {
   SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, "group_end", NULL));
+  if (!comm->in_group) SHMI_RETURN_IF_ERROR(shmi_abort_look(comm)); /* which is why there is none */
   if (!comm->in_group)
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "group_end: no group is open: call shmccl_group_start() first");
   shmccl_result_t result = run_group(comm);
@@ -217,6 +221,7 @@ static shmccl_result_t message(bool is_send, void *buffer, size_t count, shmccl_
                                  .peer = peer,
                                  .buffer = buffer,
                                  .bytes = count * shmccl_datatype_size(datatype),
+                                 .id = {.count = count, .datatype = (uint32_t)datatype},
                                  .signature = signature_of(count, datatype)};
   SHMI_RETURN_IF_ERROR(note(comm, &m));
   if (comm->in_group) return SHMCCL_SUCCESS;

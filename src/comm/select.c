@@ -10,12 +10,24 @@
 const char *const shmi_collective_names[SHMI_COLLECTIVE_COUNT] = {
     "allreduce", "allgather", "reduce_scatter", "broadcast", "reduce", "alltoall", "gather", "scatter", "barrier"};
 
+/* Bytes. */
 enum {
-  CHUNK = 32 << 10,               /* two slots of it, in and out, stay in a core's second-level cache */
-  CHUNK_OVERSUBSCRIBED = 1 << 20, /* fewer meetings where a meeting is a context switch */
-  ONE_SHOT_READ_MOST = 96 << 10,  /* bytes that a rank reads in a one-shot reduction of more than two ranks */
+  ONE_SHOT_READ_MOST = 128 << 10, /* that a rank reads of the others in a one-shot reduction; two-shot reads less */
+  ONE_SHOT_READ_MOST_OVERSUBSCRIBED = 256 << 10, /* ... where a second meeting costs a round of context switches */
+  TWO_SHOT_CHUNK_LEAST = 256 << 10,
+  TWO_SHOT_CHUNK_MOST = 1 << 20,
+  CHUNK_LEAST = 64 << 10,
+  CHUNK_MOST = 512 << 10,
+  CHUNK_OVERSUBSCRIBED = 2 << 20, /* few meetings */
   COMPACT_LANES = 1 << 10,        /* lanes up to this size lie side by side, larger ones on pages of their own */
+  PLACES_MOST = 64,               /* small pieces stay in the second-level cache after all */
 };
+
+const char *shmi_call_name(const struct shmi_call_id *id) {
+  if (id->collective == SHMI_ALLGATHER && id->root == SHMI_INNER) return "split";
+  if (id->collective == SHMI_BARRIER && id->root == SHMI_INNER) return "finalize";
+  return id->collective < SHMI_COLLECTIVE_COUNT ? shmi_collective_names[id->collective] : "?";
+}
 
 static uint32_t mix(uint64_t x) {
   x ^= x >> 31;
@@ -31,23 +43,39 @@ static uint32_t signature_of(const struct shmi_call *c) {
   return mix(what + mix(c->id.count * 0x9e3779b97f4a7c15ull) * 0x100000000ull + c->chunk);
 }
 
-static bool has_lanes(const struct shmi_call *c) {
-  return c->two_shot || c->id.collective == SHMI_REDUCE_SCATTER || c->id.collective == SHMI_ALLTOALL ||
+/* A block for each pair of ranks. */
+static bool has_blocks(const struct shmi_call *c) {
+  return c->id.collective == SHMI_REDUCE_SCATTER || c->id.collective == SHMI_ALLTOALL ||
          c->id.collective == SHMI_SCATTER;
 }
 
-static bool wants_two_shot(const shmccl_comm_t *comm, const struct shmi_call *c) {
-  if (c->id.collective != SHMI_ALLREDUCE && c->id.collective != SHMI_REDUCE) return false;
-  if (comm->options.algorithm != SHMCCL_ALGORITHM_AUTO) return comm->options.algorithm == SHMCCL_ALGORITHM_TWO_SHOT;
-  return comm->nranks > 2 && c->id.count * c->element * (uint64_t)(comm->nranks - 1) > ONE_SHOT_READ_MOST;
-}
-
-static size_t wanted_chunk_bytes(const shmccl_comm_t *comm) {
-  if (comm->options.chunk_bytes) return comm->options.chunk_bytes;
-  return comm->oversubscribed ? CHUNK_OVERSUBSCRIBED : CHUNK;
-}
+static bool has_lanes(const struct shmi_call *c) { return c->two_shot || has_blocks(c); }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+static bool wants_two_shot(const shmccl_comm_t *comm, const struct shmi_call *c) {
+  const uint64_t most = comm->oversubscribed ? ONE_SHOT_READ_MOST_OVERSUBSCRIBED : ONE_SHOT_READ_MOST;
+  if (c->id.collective != SHMI_ALLREDUCE && c->id.collective != SHMI_REDUCE) return false;
+  if (comm->options.algorithm != SHMCCL_ALGORITHM_AUTO) return comm->options.algorithm == SHMCCL_ALGORITHM_TWO_SHOT;
+  return c->id.count * c->element * (uint64_t)(comm->nranks - 1) > most;
+}
+
+static size_t clamp(size_t value, size_t least, size_t most) { return value < least ? least : smaller(value, most); }
+
+/* What a rank stages in one turn: some turns for the pipeline to fill, as few meetings as that allows. */
+static size_t wanted_chunk_bytes(const shmccl_comm_t *comm, const struct shmi_call *c) {
+  const size_t bytes = c->id.count * c->element * (has_blocks(c) ? (size_t)comm->nranks : 1);
+  if (comm->options.chunk_bytes) return comm->options.chunk_bytes;
+  if (comm->oversubscribed) return CHUNK_OVERSUBSCRIBED;
+  if (c->two_shot) return clamp(bytes / 8, TWO_SHOT_CHUNK_LEAST, TWO_SHOT_CHUNK_MOST);
+  return clamp(bytes / 2, CHUNK_LEAST, CHUNK_MOST);
+}
+
+/* Successive steps put their `bytes` at successive places of a window. */
+static void wander(struct shmi_call *c, size_t bytes, size_t window) {
+  c->piece = (bytes + SHMI_LINE - 1) / SHMI_LINE * SHMI_LINE;
+  c->places = (uint32_t)clamp(window / c->piece, 1, PLACES_MOST);
+}
 
 /* A lane is as long as the longest piece that one turn puts there, as far as there is room. */
 static void lay_lanes(const shmccl_comm_t *comm, struct shmi_call *c) {
@@ -59,13 +87,20 @@ static void lay_lanes(const shmccl_comm_t *comm, struct shmi_call *c) {
     c->chunk = smaller(smaller(c->chunk / n + (c->chunk < n), c->id.count), lane);
     lane = c->chunk;
   }
-  size_t bytes = lane * c->element;
-  c->lane_stride = bytes <= COMPACT_LANES ? (bytes + 15) / 16 * 16 : comm->world.lane_bytes;
+  const size_t bytes = lane * c->element, window = comm->world.window_bytes;
+  if (bytes <= COMPACT_LANES) {
+    c->lane_stride = (bytes + 15) / 16 * 16;
+    wander(c, c->lane_stride * n, window);
+  } else {
+    c->lane_stride = comm->world.lane_bytes;
+    wander(c, bytes, smaller(c->lane_stride, window / n));
+  }
 }
 
 static void lay_whole(const shmccl_comm_t *comm, struct shmi_call *c) {
   c->chunk = smaller(smaller(c->chunk, c->id.count), comm->world.slot_bytes / c->element);
   c->lane_stride = c->chunk * c->element;
+  wander(c, c->lane_stride, comm->world.window_bytes);
 }
 
 void shmi_select(const shmccl_comm_t *comm, struct shmi_call *c) {
@@ -73,7 +108,9 @@ void shmi_select(const shmccl_comm_t *comm, struct shmi_call *c) {
   c->nchunks = 0;
   c->nsteps = 1;
   c->inline_data = 1;
-  c->chunk = c->id.count ? wanted_chunk_bytes(comm) / c->element : 0;
+  c->places = 1;
+  c->piece = 0;
+  c->chunk = c->id.count ? wanted_chunk_bytes(comm, c) / c->element : 0;
   if (c->chunk) {
     has_lanes(c) ? lay_lanes(comm, c) : lay_whole(comm, c);
     c->inline_data = c->lane_stride * (has_lanes(c) ? (size_t)comm->nranks : 1) <= SHMI_INLINE_BYTES;
@@ -85,13 +122,13 @@ void shmi_select(const shmccl_comm_t *comm, struct shmi_call *c) {
 
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes) {
   static const char *const ops[SHMCCL_REDOP_COUNT] = {"sum", "prod", "max", "min", "avg"};
-  const char *name = id->collective < SHMI_COLLECTIVE_COUNT ? shmi_collective_names[id->collective] : "?";
   bool reduces =
       id->collective == SHMI_ALLREDUCE || id->collective == SHMI_REDUCE_SCATTER || id->collective == SHMI_REDUCE;
   bool rooted = id->collective == SHMI_BROADCAST || id->collective == SHMI_REDUCE || id->collective == SHMI_GATHER ||
                 id->collective == SHMI_SCATTER;
-  int length = snprintf(text, bytes, "%s", name);
-  if (id->collective != SHMI_BARRIER && length < (int)bytes)
+  bool inner = !rooted && id->root == SHMI_INNER;
+  int length = snprintf(text, bytes, "%s", shmi_call_name(id));
+  if (id->collective != SHMI_BARRIER && !inner && length < (int)bytes)
     length += snprintf(text + length, bytes - (size_t)length, " of %llu %s", (unsigned long long)id->count,
                        shmi_datatype_name(id->datatype));
   if (reduces && length < (int)bytes)

@@ -43,7 +43,7 @@ shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int key, shmcc
   options = comm->options;
   if (config) SHMI_RETURN_IF_ERROR(shmi_options_read(config, &options));
   SHMI_RETURN_IF_ERROR(shmi_random_id(mine.id));
-  SHMI_RETURN_IF_ERROR(shmccl_allgather(&mine, wishes, sizeof mine, SHMCCL_UINT8, comm, NULL));
+  SHMI_RETURN_IF_ERROR(shmi_split_exchange(&mine, wishes, sizeof mine, comm));
   if (color == SHMCCL_SPLIT_NOCOLOR) return *newcomm = NULL, SHMCCL_SUCCESS;
   place(wishes, comm->nranks, comm->rank, &rank, &size, &first);
   return shmi_comm_create(newcomm, size, wishes[first].id, rank, &options);

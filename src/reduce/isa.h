@@ -9,6 +9,7 @@
 typedef struct {
   const char *name;
   shmi_reduce_fn reduce[SHMCCL_DATATYPE_COUNT][SHMCCL_REDOP_COUNT];
+  void (*copy)(void *dst, const void *src, size_t bytes);
   void (*stream_copy)(void *dst, const void *src, size_t bytes);
 } shmi_isa_t;
 

@@ -1,11 +1,11 @@
 /*
  * kernels.h - the loops of the reduction layer, for one instruction set: a template that kernels_*.c include once each.
  *
- * The including file defines SHMI_ISA (generic, avx2, ...) and copy_line(), and SHMI_F16_LANES with the f16 vector
- * primitives where there are any. The loops are plain C over unaligned elements, written so that gcc and clang
- * vectorise them; the scalar functions that they inline are those of convert.h, so every instruction set gives the same
- * bits. Two sources, the common case, take one loop; more go through a tile of accumulators that the first-level cache
- * holds.
+ * The including file defines SHMI_ISA (generic, avx2, ...), line_t with its loads and stores, and SHMI_F16_LANES with
+ * the f16 vector primitives where there are any. The loops are plain C over unaligned elements, written so that gcc and
+ * clang vectorise them; the scalar functions that they inline are those of convert.h, so every instruction set gives
+ * the same bits. Two sources, the common case, take one loop; more go through a tile of accumulators that stays in the
+ * L1 cache.
  */
 #include <stddef.h>
 #include <string.h>
@@ -27,8 +27,7 @@ typedef int64_t i64 UNALIGNED;
 typedef float f32 UNALIGNED;
 typedef double f64 UNALIGNED;
 
-/* dst may be equal to a source but is never shifted against it, so iterations are independent. Compilers cannot know.
- */
+/* dst may be equal to a source but is never shifted against it, so iterations are independent. No compiler can know. */
 #ifdef __clang__
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #pragma clang diagnostic ignored "-Wpass-failed" /* division of 64-bit integers does not vectorise */
@@ -122,7 +121,30 @@ ORDER_KERNELS(bf16, 16)
 ORDER_KERNELS(e4m3, 8)
 ORDER_KERNELS(e5m2, 8)
 
-/* ---- copy past the caches -------------------------------------------------------------------------------------- */
+/* ---- copies ---------------------------------------------------------------------------------------------------- */
+
+/* Several lines are loaded before the first is stored, so that main memory works on all of them at once; a loop of load
+ * and store waits for each store's turn. Whole lines of dst only; returns how many bytes were copied. */
+#define COPY_LINES(name, store)                                                                                        \
+  static size_t name(char *to, const char *from, size_t bytes) {                                                       \
+    size_t done = 0;                                                                                                   \
+    for (; bytes - done >= 64 * LINES_AT_ONCE; done += 64 * LINES_AT_ONCE) {                                           \
+      line_t line[LINES_AT_ONCE];                                                                                      \
+      for (int i = 0; i < LINES_AT_ONCE; i++) line[i] = load_line(from + done + 64 * i);                               \
+      for (int i = 0; i < LINES_AT_ONCE; i++) store(to + done + 64 * i, line[i]);                                      \
+    }                                                                                                                  \
+    for (; bytes - done >= 64; done += 64) store(to + done, load_line(from + done));                                   \
+    return done;                                                                                                       \
+  }
+COPY_LINES(copy_lines, store_line)
+COPY_LINES(stream_lines, stream_line)
+
+static void copy(void *dst, const void *src, size_t bytes) {
+  char *to = dst;
+  const char *from = src;
+  size_t done = copy_lines(to, from, bytes);
+  memcpy(to + done, from + done, bytes - done);
+}
 
 /* Whole lines of dst go out as one burst each; what is left at both ends is written normally. */
 static void stream_copy(void *dst, const void *src, size_t bytes) {
@@ -131,8 +153,7 @@ static void stream_copy(void *dst, const void *src, size_t bytes) {
   size_t head = -(uintptr_t)to & 63;
   if (head > bytes) head = bytes;
   memcpy(to, from, head);
-  size_t done = head;
-  for (; bytes - done >= 64; done += 64) copy_line(to + done, from + done);
+  size_t done = head + stream_lines(to + head, from + head, bytes - head);
   memcpy(to + done, from + done, bytes - done);
 }
 
@@ -163,5 +184,6 @@ const shmi_isa_t ISA_OBJECT(SHMI_ISA) = {
             [SHMCCL_FLOAT8E4M3] = ROW(e4m3, e4m3, e4m3),
             [SHMCCL_FLOAT8E5M2] = ROW(e5m2, e5m2, e5m2),
         },
+    .copy = copy,
     .stream_copy = stream_copy,
 };

@@ -4,12 +4,21 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-static inline void copy_line(void *dst, const void *src) {
-  __m256i *to = dst;
-  const __m256i *from = src;
-  const __m256i a = _mm256_loadu_si256(from), b = _mm256_loadu_si256(from + 1);
-  _mm256_stream_si256(to, a);
-  _mm256_stream_si256(to + 1, b);
+#define LINES_AT_ONCE 8
+typedef struct {
+  __m256i half[2];
+} line_t;
+static inline line_t load_line(const void *from) {
+  const __m256i *half = from;
+  return (line_t){{_mm256_loadu_si256(half), _mm256_loadu_si256(half + 1)}};
+}
+static inline void store_line(void *to, line_t line) {
+  __m256i *half = to;
+  for (int i = 0; i < 2; i++) _mm256_storeu_si256(half + i, line.half[i]);
+}
+static inline void stream_line(void *to, line_t line) {
+  __m256i *half = to;
+  for (int i = 0; i < 2; i++) _mm256_stream_si256(half + i, line.half[i]);
 }
 
 #define SHMI_F16_LANES 8

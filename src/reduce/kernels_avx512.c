@@ -4,7 +4,11 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-static inline void copy_line(void *dst, const void *src) { _mm512_stream_si512(dst, _mm512_loadu_si512(src)); }
+#define LINES_AT_ONCE 8
+typedef __m512i line_t;
+static inline line_t load_line(const void *from) { return _mm512_loadu_si512(from); }
+static inline void store_line(void *to, line_t line) { _mm512_storeu_si512(to, line); }
+static inline void stream_line(void *to, line_t line) { _mm512_stream_si512(to, line); }
 
 #define SHMI_F16_LANES 16
 typedef float vector_f32 __attribute__((vector_size(64)));

@@ -1,23 +1,39 @@
 /*
  * kernels_generic.c - the loops of the reduction layer for any CPU, with what its baseline has (SSE2 on x86-64).
  */
+#include <stdint.h>
 #include <string.h>
 
 #ifdef __SSE2__
 #include <emmintrin.h>
 
-static inline void copy_line(void *dst, const void *src) {
-  __m128i *to = dst;
-  const __m128i *from = src;
-  const __m128i a = _mm_loadu_si128(from), b = _mm_loadu_si128(from + 1);
-  const __m128i c = _mm_loadu_si128(from + 2), d = _mm_loadu_si128(from + 3);
-  _mm_stream_si128(to, a);
-  _mm_stream_si128(to + 1, b);
-  _mm_stream_si128(to + 2, c);
-  _mm_stream_si128(to + 3, d);
+#define LINES_AT_ONCE 4
+typedef struct {
+  __m128i quarter[4];
+} line_t;
+static inline line_t load_line(const void *from) {
+  line_t line;
+  for (int i = 0; i < 4; i++) line.quarter[i] = _mm_loadu_si128((const __m128i *)from + i);
+  return line;
+}
+static inline void store_line(void *to, line_t line) {
+  for (int i = 0; i < 4; i++) _mm_storeu_si128((__m128i *)to + i, line.quarter[i]);
+}
+static inline void stream_line(void *to, line_t line) {
+  for (int i = 0; i < 4; i++) _mm_stream_si128((__m128i *)to + i, line.quarter[i]);
 }
 #else
-static inline void copy_line(void *dst, const void *src) { memcpy(dst, src, 64); }
+#define LINES_AT_ONCE 4
+typedef struct {
+  uint64_t word[8];
+} line_t;
+static inline line_t load_line(const void *from) {
+  line_t line;
+  memcpy(&line, from, sizeof line);
+  return line;
+}
+static inline void store_line(void *to, line_t line) { memcpy(to, &line, sizeof line); }
+static inline void stream_line(void *to, line_t line) { store_line(to, line); }
 #endif
 
 #define SHMI_ISA generic

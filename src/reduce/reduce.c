@@ -68,6 +68,7 @@ const char *shmi_reduce_isa(void) { return chosen_isa()->name; }
 
 /* ---- copies ---------------------------------------------------------------------------------------------------- */
 
+void shmi_copy(void *dst, const void *src, size_t bytes) { chosen_isa()->copy(dst, src, bytes); }
 void shmi_stream_copy(void *dst, const void *src, size_t bytes) { chosen_isa()->stream_copy(dst, src, bytes); }
 
 /* Only x86 has stores that pass later ones; elsewhere stream_copy makes normal stores. */

@@ -1,6 +1,6 @@
 # Sources of the reduction layer, relative to src/, and what each instruction set's loops are compiled with.
 #
-# No float traps and no fused operations: the first lets selects between floats vectorise, the second is docs/numerics.md.
+# No float traps, so that selects between floats vectorise; no fused operations, as docs/numerics.md demands.
 set(SHMCCL_REDUCE_SOURCES reduce/reduce.c reduce/kernels_generic.c)
 set(kernel_options -ffp-contract=off -fno-trapping-math $<$<NOT:$<CONFIG:Debug>>:-O3>)
 set_source_files_properties(reduce/kernels_generic.c PROPERTIES COMPILE_OPTIONS "${kernel_options}")

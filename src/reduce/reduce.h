@@ -20,6 +20,9 @@ typedef void (*shmi_reduce_fn)(void *dst, const void *const *srcs, int nsrcs, si
 /* The function for a pair that shmi_reduce_lookup's caller has checked to be valid. Never NULL. */
 shmi_reduce_fn shmi_reduce_lookup(shmccl_datatype_t datatype, shmccl_redop_t op);
 
+/* memcpy for pieces of up to a few KiB, at the best rate from main memory. */
+void shmi_copy(void *dst, const void *src, size_t bytes);
+
 /* Copies past the caches (non-temporal stores), for destinations too large to stay in them. Any alignment, no overlap.
  * The bytes are ordered before later stores by shmi_stream_fence() only. */
 void shmi_stream_copy(void *dst, const void *src, size_t bytes);
@@ -29,7 +32,7 @@ void shmi_stream_fence(void);
 const char *shmi_reduce_isa(void);
 
 /* Sets the floating-point control word that docs/numerics.md demands (round to nearest, denormals kept, no traps),
- * and gives back the caller's. leave() also gives back the caller's sticky flags if enter() changed anything. */
+ * and gives back the caller's. On x86 leave() also gives back the caller's sticky flags if enter() changed anything. */
 typedef struct {
   uint32_t control;
   int changed;

@@ -45,6 +45,7 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   uint64_t slot = for_slots / 2 < SLOT_MOST ? for_slots / 2 : SLOT_MOST;
   h->lane_bytes = round_down(slot / n, SHMI_PAGE);
   h->slot_bytes = h->lane_bytes * n;
+  h->window_bytes = h->slot_bytes;
   h->control_offset = SHMI_PAGE;
   h->control_stride = control_stride(n);
   h->staging_offset = shmi_layout_control_bytes(nranks);
@@ -63,9 +64,11 @@ const char *shmi_layout_check(const struct shmi_header *h, uint64_t file_bytes) 
   if (h->total_bytes != file_bytes) return "its size is not what its header says";
   /* The sizes are a function of ranks and budget, so a header is right if it is the one we would have made. */
   if (h->budget_bytes > h->options.staging_bytes ||
-      !shmi_layout_make(&expected, (int)h->nranks, h->budget_bytes, &h->options) ||
-      memcmp(h, &expected, sizeof expected))
-    return "its layout is inconsistent";
+      !shmi_layout_make(&expected, (int)h->nranks, h->budget_bytes, &h->options))
+    return "its layout is impossible";
+  if (h->window_bytes < SHMI_LINE || h->window_bytes > h->slot_bytes) return "its window is impossible";
+  expected.window_bytes = h->window_bytes;
+  if (memcmp(h, &expected, sizeof expected)) return "its layout is inconsistent";
   return NULL;
 }
 
@@ -78,5 +81,6 @@ struct shmi_world shmi_layout_world(const struct shmi_header *h, uint8_t *base, 
                              .staging_stride = h->staging_stride,
                              .slot_bytes = h->slot_bytes,
                              .lane_bytes = h->lane_bytes,
-                             .pair_bytes = h->pair_bytes};
+                             .pair_bytes = h->pair_bytes,
+                             .window_bytes = h->window_bytes};
 }

@@ -42,6 +42,7 @@ struct shmi_header {
   uint64_t staging_offset, staging_stride;
   uint64_t slot_bytes, lane_bytes;
   uint64_t pair_bytes;
+  uint64_t window_bytes;  /* of a slot: what the data of successive steps wanders through */
   uint64_t budget_bytes;  /* what the sizes above were made from */
   shmi_options_t options; /* rank 0's; the others compare theirs */
 };
@@ -65,10 +66,11 @@ struct shmi_call_id {
 };
 
 struct shmi_abort_line {
-  uint32_t cause; /* shmccl_result_t, 0 while all is well; published */
-  int32_t culprit;
-  struct shmi_call_id call; /* with SHMCCL_ERROR_MISMATCH: this rank's call */
-  uint8_t pad[SHMI_LINE - 32];
+  uint32_t cause;           /* shmccl_result_t, 0 while all is well; published */
+  int32_t culprit, finder;  /* ranks; culprit -1: none */
+  uint32_t has_call;        /* whether this rank was in a collective: */
+  struct shmi_call_id call; /* this one */
+  uint8_t pad[SHMI_LINE - 40];
 };
 
 struct shmi_step_line {
@@ -77,9 +79,16 @@ struct shmi_step_line {
   uint8_t payload[SHMI_INLINE_BYTES];
 };
 
+/* What a message is, for the words of who receives something else. */
+struct shmi_message_id {
+  uint64_t count;
+  uint32_t datatype, pad;
+};
+
 struct shmi_pair_out {
   uint64_t word[SHMI_PAIR_SLOTS]; /* shmi_word(sequence, signature) of the message piece in that slot; published */
-  uint8_t pad[SHMI_LINE - 8 * SHMI_PAIR_SLOTS];
+  struct shmi_message_id message[SHMI_PAIR_SLOTS]; /* that the piece is of */
+  uint8_t pad[SHMI_LINE - (8 + 16) * SHMI_PAIR_SLOTS];
 };
 
 struct shmi_pair_in {
@@ -121,7 +130,7 @@ SHMI_FN uint32_t shmi_word_signature(uint64_t word) { return (uint32_t)(word >> 
 struct shmi_world {
   int rank, nranks;
   uint8_t *control, *staging;
-  size_t control_stride, staging_stride, slot_bytes, lane_bytes, pair_bytes;
+  size_t control_stride, staging_stride, slot_bytes, lane_bytes, pair_bytes, window_bytes;
 };
 
 SHMI_FN struct shmi_control *shmi_control_of(const struct shmi_world *w, int rank) {
@@ -137,6 +146,9 @@ SHMI_FN struct shmi_pair_in *shmi_pair_in_of(const struct shmi_world *w, int to,
   return (struct shmi_pair_in *)(void *)(shmi_pair_out_of(w, to, 0) + w->nranks) + from;
 }
 SHMI_FN uint8_t *shmi_slot_of(const struct shmi_world *w, int rank, uint32_t step) {
+#ifdef SHMI_BREAK_SLOTS
+  step = 0;
+#endif
   return w->staging + (size_t)rank * w->staging_stride + (step & 1) * w->slot_bytes;
 }
 SHMI_FN uint8_t *shmi_pair_lane_of(const struct shmi_world *w, int from, int to) {
@@ -151,7 +163,8 @@ SHMI_FN uint8_t *shmi_pair_slot_of(const struct shmi_world *w, int from, int to,
 /* Bytes of a segment whose staging is not yet allocated: header and control. */
 size_t shmi_layout_control_bytes(int nranks);
 
-/* Fills *h for nranks ranks with at most staging_bytes of staging in all; the staging that results is never more.
+/* Fills *h for nranks ranks with at most staging_bytes of staging in all; the staging that results is never more. The
+ * window is the whole slot; its maker may make it smaller.
  * Returns 0 if that is too little for the smallest layout (shmi_layout_least_staging). */
 int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, const shmi_options_t *options);
 uint64_t shmi_layout_least_staging(int nranks);

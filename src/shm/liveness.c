@@ -39,11 +39,21 @@ static int remember(int fd) {
   return 1;
 }
 
+/* Never 0, 1 or 2, which a program that has closed them writes its messages to. */
+static int open_high(const char *path, int flags) {
+  int low = open(path, flags);
+  if (low < 0 || low > STDERR_FILENO) return low;
+  int fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), error = errno;
+  close(low);
+  errno = error;
+  return fd;
+}
+
 /* Opens and registers under the lock: a fork in between would leave the child with a descriptor that nobody closes. */
 int shmi_liveness_open(const char *path, int flags) {
   pthread_once(&once, install);
   pthread_mutex_lock(&lock);
-  int fd = open(path, O_RDWR | O_CLOEXEC | flags);
+  int fd = open_high(path, O_RDWR | O_CLOEXEC | flags);
   if (fd >= 0 && !remember(fd)) {
     close(fd);
     fd = -1;
@@ -86,4 +96,8 @@ static int held(int fd, struct flock l) {
 int shmi_liveness_held(int fd, int rank) { return held(fd, range(rank, 1)); }
 int shmi_liveness_any_held(int fd) { return held(fd, range(0, SHMCCL_MAX_RANKS)) != 0; }
 
-uint32_t shmi_fork_generation(void) { return shmi_peek32(&fork_generation); }
+/* Every communicator asks for it when it is made, so forks are counted from then on, also if it has no segment. */
+uint32_t shmi_fork_generation(void) {
+  pthread_once(&once, install);
+  return shmi_peek32(&fork_generation);
+}

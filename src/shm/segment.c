@@ -15,13 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "shm/liveness.h"
+#include "topo/topo.h"
 
+enum { WINDOW_LEAST = 256 << 10 };
 enum { NAME_HEX = 2 * SHMI_ID_BYTES };
 
 static void name_prefix(char out[32]) { snprintf(out, 32, "shmccl-%u-", (unsigned)geteuid()); }
@@ -67,6 +70,23 @@ static uint64_t fit_staging(int fd, int nranks, uint64_t wanted) {
   uint64_t available = (uint64_t)v.f_bavail * v.f_frsize, control = shmi_layout_control_bytes(nranks);
   if (available >= control + wanted) return wanted;
   return available > control ? (available - control) / SHMI_PAGE * SHMI_PAGE : 0;
+}
+
+static shmccl_result_t cannot_use_folder(int error) {
+  const char *folder = shmi_option_shm_dir();
+  if (error == ENOENT || error == ENOTDIR)
+    return shmi_error(SHMCCL_ERROR_NO_SPACE,
+                      "the segment folder %s does not exist: mount a tmpfs there (mount -t tmpfs tmpfs /dev/shm), or "
+                      "set SHMCCL_SHM_DIR",
+                      folder);
+  if (error == EOPNOTSUPP || error == EISDIR)
+    return shmi_error(SHMCCL_ERROR_SYSTEM,
+                      "the file system of %s cannot make files without a name (O_TMPFILE): use a tmpfs", folder);
+  if (error == ENOSPC) return no_space(SHMI_PAGE, error);
+  if (error == EMFILE || error == ENFILE)
+    return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot open a file in %s: %s: raise ulimit -n", folder, strerror(error));
+  return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot create a file in %s: %s: it must be writable by uid %u", folder,
+                    strerror(error), (unsigned)geteuid());
 }
 
 /* ---- mapping ----------------------------------------------------------------------------------------------------- */
@@ -140,23 +160,28 @@ void shmi_segment_sweep(void) {
 /* ---- creation -------------------------------------------------------------------------------------------------- */
 
 static shmccl_result_t open_nameless(int *fd) {
-  const char *folder = shmi_option_shm_dir();
-  *fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (*fd >= 0 && !fchmod(*fd, 0600)) return SHMCCL_SUCCESS; /* whatever the umask */
-  if (*fd >= 0) close(*fd);
-  if (errno == ENOENT || errno == ENOTDIR)
-    return shmi_error(SHMCCL_ERROR_NO_SPACE,
-                      "the segment folder %s does not exist: mount a tmpfs there (mount -t tmpfs "
-                      "tmpfs /dev/shm), or set SHMCCL_SHM_DIR",
-                      folder);
-  if (errno == EOPNOTSUPP || errno == EISDIR)
-    return shmi_error(SHMCCL_ERROR_SYSTEM,
-                      "the file system of %s cannot make files without a name (O_TMPFILE): use a "
-                      "tmpfs",
-                      folder);
-  if (errno == ENOSPC) return no_space(SHMI_PAGE, errno);
-  return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot create a file in %s: %m: it must be writable by uid %u", folder,
-                    (unsigned)geteuid());
+  *fd = open(shmi_option_shm_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (*fd < 0) return cannot_use_folder(errno);
+  if (!fchmod(*fd, 0600)) return SHMCCL_SUCCESS; /* whatever the umask */
+  shmccl_result_t result = cannot_use_folder(errno);
+  close(*fd);
+  return result;
+}
+
+/* The kernel ends a process that exceeds it. */
+static shmccl_result_t check_file_limit(size_t bytes) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur >= bytes) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_SYSTEM,
+                    "files may have %llu KiB, %zu KiB are needed: raise ulimit -f, or lower SHMCCL_STAGING_BYTES",
+                    (unsigned long long)limit.rlim_cur >> 10, (bytes + 1023) >> 10);
+}
+
+/* Both slots of all ranks together take at most a quarter of the last-level cache. */
+static uint64_t choose_window(const struct shmi_header *h) {
+  uint64_t share = shmi_topo_cache_bytes() / 8 / h->nranks,
+           least = WINDOW_LEAST < h->slot_bytes ? WINDOW_LEAST : h->slot_bytes;
+  return share < least ? least : share < h->slot_bytes ? share : h->slot_bytes;
 }
 
 static shmccl_result_t fill(struct shmi_segment *s, int fd, int nranks, const shmi_options_t *options) {
@@ -165,9 +190,11 @@ static shmccl_result_t fill(struct shmi_segment *s, int fd, int nranks, const sh
   size_t control = shmi_layout_control_bytes(nranks);
   if (!shmi_layout_make(&header, nranks, staging, options))
     return no_space(control + shmi_layout_least_staging(nranks), ENOSPC);
+  header.window_bytes = choose_window(&header);
   if (staging < options->staging_bytes)
     SHMI_INFO("%s is short of space: %llu KiB of staging instead of %llu", shmi_option_shm_dir(),
               (unsigned long long)staging >> 10, (unsigned long long)options->staging_bytes >> 10);
+  SHMI_RETURN_IF_ERROR(check_file_limit(header.total_bytes));
   int error = ftruncate(fd, (off_t)header.total_bytes) ? errno : allocate(fd, 0, control);
   if (error) return no_space(control, error);
   SHMI_RETURN_IF_ERROR(map(s, fd, header.total_bytes));
@@ -270,7 +297,9 @@ shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHM
   *s = (struct shmi_segment){.lock_fd = -1};
   SHMI_RETURN_IF_ERROR(make_path(s->path, id));
   s->lock_fd = shmi_liveness_open(s->path, O_NOFOLLOW | O_NONBLOCK);
-  if (s->lock_fd < 0 && errno == ENOENT) return SHMCCL_SUCCESS;
+  if (s->lock_fd < 0 && errno == ENOENT && !access(shmi_option_shm_dir(), F_OK)) return SHMCCL_SUCCESS;
+  if (s->lock_fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == EMFILE || errno == ENFILE))
+    return cannot_use_folder(errno);
   if (s->lock_fd < 0)
     return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot open %s: %m: the ranks must run as one user and see one %s", s->path,
                       shmi_option_shm_dir());

@@ -106,13 +106,18 @@ int shmi_topo_node(void) {
   return syscall(SYS_getcpu, &cpu, &node, NULL) ? -1 : (int)node;
 }
 
+/* From sysfs, not from sysconf(): in virtual machines the C library multiplies CPUID's answers to ten times the truth.
+ */
 size_t shmi_topo_cache_bytes(void) {
-  const int levels[] = {_SC_LEVEL4_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE};
-  for (int i = 0; i < 3; i++) {
-    long bytes = sysconf(levels[i]);
-    if (bytes > 0) return (size_t)bytes;
+  size_t bytes = 8 << 20;                    /* where there is no sysfs */
+  for (int index = 0; index < 10; index++) { /* levels in rising order */
+    char path[96], text[32], unit = 0;
+    unsigned long size;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+    if (!read_text("", path, text, sizeof text)) break;
+    if (sscanf(text, "%lu%c", &size, &unit) == 2) bytes = unit == 'M' ? size << 20 : size << 10;
   }
-  return 8 << 20;
+  return bytes;
 }
 
 int shmi_topo_is_wsl2(void) {

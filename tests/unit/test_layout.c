@@ -1,0 +1,165 @@
+/*
+ * test_layout.c - the segment's layout fits its budget for every number of ranks, nothing in it overlaps, and a header
+ * that differs from the one we would have made in any byte is refused.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+#include "shm/layout.h"
+
+static const uint64_t LIMIT = 64 << 20;
+
+static int make(struct shmi_header *h, int nranks, uint64_t staging) {
+  const shmi_options_t options = {.timeout_ms = 1000, .staging_bytes = LIMIT};
+  return shmi_layout_make(h, nranks, staging, &options);
+}
+
+/* Budgets from the least to the most, also ones that divide badly. */
+static uint64_t budget(int nranks, int i) {
+  const uint64_t least = shmi_layout_least_staging(nranks);
+  return i == 0 ? least : i == 8 ? LIMIT : least + (LIMIT - least) / 8 * (uint64_t)i + 777 * (uint64_t)i;
+}
+
+static void check_sizes(const struct shmi_header *h, int nranks, uint64_t staging) {
+  const uint64_t n = (uint64_t)nranks, pairs = n * SHMI_PAIR_SLOTS * h->pair_bytes;
+  assert_true(n * h->staging_stride <= staging);
+  assert_true(h->staging_stride >= 2 * h->slot_bytes + pairs && h->staging_stride % SHMI_PAGE == 0);
+  assert_true(h->slot_bytes == n * h->lane_bytes && h->lane_bytes >= SHMI_PAGE && h->lane_bytes % SHMI_PAGE == 0);
+  assert_true(h->pair_bytes >= 1024 && h->pair_bytes % SHMI_LINE == 0);
+  assert_true(h->control_offset >= sizeof *h);
+  assert_true(h->control_stride >= sizeof(struct shmi_control) + n * 2 * SHMI_LINE);
+  assert_true(h->staging_offset >= h->control_offset + n * h->control_stride && h->staging_offset % SHMI_PAGE == 0);
+  assert_true(h->total_bytes == h->staging_offset + n * h->staging_stride);
+  assert_true(h->staging_offset == shmi_layout_control_bytes(nranks));
+}
+
+static void every_budget_is_kept(void **state) {
+  (void)state;
+  for (int nranks = 2; nranks <= SHMCCL_MAX_RANKS; nranks++)
+    for (int i = 0; i <= 8; i++) {
+      struct shmi_header h;
+      assert_true(make(&h, nranks, budget(nranks, i)));
+      check_sizes(&h, nranks, budget(nranks, i));
+      assert_null(shmi_layout_check(&h, h.total_bytes));
+    }
+}
+
+static void too_little_is_refused(void **state) {
+  (void)state;
+  for (int nranks = 2; nranks <= SHMCCL_MAX_RANKS; nranks++) {
+    struct shmi_header h;
+    assert_true(shmi_layout_least_staging(nranks) <= LIMIT);
+    assert_false(make(&h, nranks, shmi_layout_least_staging(nranks) - 1));
+    assert_false(make(&h, nranks, 0));
+  }
+}
+
+/* ---- places ------------------------------------------------------------------------------------------------------- */
+
+static uint8_t *end_of_places; /* of the places seen so far, which come in ascending order */
+
+static void expect_place(const void *place, size_t bytes, size_t alignment) {
+  assert_true((const uint8_t *)place >= end_of_places);
+  assert_int_equal((uintptr_t)place % alignment, 0);
+  end_of_places = (uint8_t *)(uintptr_t)place + bytes;
+}
+
+/* All lines of all ranks, then all staging, one behind the other. */
+static void places_do_not_overlap(void **state) {
+  (void)state;
+  for (int nranks = 2; nranks <= SHMCCL_MAX_RANKS; nranks += 7) {
+    struct shmi_header h;
+    uint8_t *const base = (uint8_t *)((uintptr_t)1 << 40); /* nothing is touched */
+    assert_true(make(&h, nranks, budget(nranks, 3)));
+    const struct shmi_world w = shmi_layout_world(&h, base, 1);
+    end_of_places = base + sizeof h;
+    for (int r = 0; r < nranks; r++) {
+      expect_place(shmi_control_of(&w, r), sizeof(struct shmi_control), SHMI_LINE);
+      for (int p = 0; p < nranks; p++) expect_place(shmi_pair_out_of(&w, r, p), SHMI_LINE, SHMI_LINE);
+      for (int p = 0; p < nranks; p++) expect_place(shmi_pair_in_of(&w, r, p), SHMI_LINE, SHMI_LINE);
+    }
+    for (int r = 0; r < nranks; r++) {
+      for (uint32_t step = 0; step < 2; step++) expect_place(shmi_slot_of(&w, r, step), w.slot_bytes, SHMI_PAGE);
+      for (int p = 0; p < nranks; p++)
+        for (uint32_t i = 0; i < SHMI_PAIR_SLOTS; i++)
+          expect_place(shmi_pair_slot_of(&w, r, p, i), w.pair_bytes, SHMI_LINE);
+    }
+    assert_true(end_of_places <= base + h.total_bytes);
+  }
+}
+
+static void numbers_come_round(void **state) {
+  struct shmi_header h;
+  (void)state;
+  assert_true(make(&h, 4, LIMIT));
+  const struct shmi_world w = shmi_layout_world(&h, (uint8_t *)((uintptr_t)1 << 40), 0);
+  assert_ptr_equal(shmi_slot_of(&w, 2, UINT32_MAX), shmi_slot_of(&w, 2, 1));
+  assert_ptr_equal(shmi_step_of(&w, 2, UINT32_MAX), shmi_step_of(&w, 2, 1));
+  assert_ptr_equal(shmi_pair_slot_of(&w, 2, 3, UINT32_MAX), shmi_pair_slot_of(&w, 2, 3, SHMI_PAIR_SLOTS - 1));
+  const uint64_t word = shmi_word(0xfedcba98, 0x12345678);
+  assert_true(shmi_word_generation(word) == 0xfedcba98 && shmi_word_signature(word) == 0x12345678);
+}
+
+/* ---- hostile headers ------------------------------------------------------------------------------------------------ */
+
+/* Settings that no size depends on may be anything: the ranks compare them. */
+static int is_free(size_t byte) {
+  const size_t options = offsetof(struct shmi_header, options);
+  const size_t staging = options + offsetof(shmi_options_t, staging_bytes);
+  return byte >= options && (byte < staging || byte >= staging + 8);
+}
+
+/* A staging limit below the budget is wrong; a higher one only a setting. Either way no layout results that we would not
+ * have made, which is what counts. */
+static void changed_headers_are_refused(void **state) {
+  const int sizes[] = {2, 3, 8, 64};
+  (void)state;
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (size_t byte = 0; byte < offsetof(struct shmi_header, options); byte++)
+      for (int bit = 0; bit < 8; bit++) {
+        struct shmi_header h;
+        assert_true(make(&h, sizes[i], budget(sizes[i], 2)));
+        const uint64_t bytes = h.total_bytes;
+        ((uint8_t *)&h)[byte] ^= (uint8_t)(1 << bit);
+        if (shmi_layout_check(&h, bytes)) continue;
+        /* Accepted: then the change was in the budget and is rounded away; all sizes are still ours. */
+        assert_int_equal(byte / 8, offsetof(struct shmi_header, budget_bytes) / 8);
+        assert_false(is_free(byte));
+        check_sizes(&h, sizes[i], h.budget_bytes);
+        assert_int_equal(h.total_bytes, bytes);
+      }
+}
+
+static void impossible_headers_are_refused(void **state) {
+  struct shmi_header good, h;
+  (void)state;
+  assert_true(make(&good, 4, LIMIT));
+  assert_non_null(shmi_layout_check(&good, good.total_bytes - 1));
+  assert_non_null(shmi_layout_check(&good, 0));
+  memset(&h, 0, sizeof h);
+  assert_non_null(shmi_layout_check(&h, sizeof h));
+  memset(&h, 0xff, sizeof h);
+  assert_non_null(shmi_layout_check(&h, UINT64_MAX));
+  for (uint32_t nranks = 0; nranks < 300; nranks++) {
+    h = good, h.nranks = nranks;
+    assert_true((shmi_layout_check(&h, h.total_bytes) == NULL) == (nranks == 4));
+  }
+  h = good, h.options.staging_bytes = h.budget_bytes - 1; /* more than the ranks agreed on */
+  assert_non_null(shmi_layout_check(&h, h.total_bytes));
+  h = good, h.budget_bytes = UINT64_MAX, h.options.staging_bytes = UINT64_MAX;
+  assert_non_null(shmi_layout_check(&h, h.total_bytes));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_budget_is_kept),        cmocka_unit_test(too_little_is_refused),
+      cmocka_unit_test(places_do_not_overlap),       cmocka_unit_test(numbers_come_round),
+      cmocka_unit_test(changed_headers_are_refused), cmocka_unit_test(impossible_headers_are_refused),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
