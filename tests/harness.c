@@ -36,8 +36,8 @@ void harness_fail(const char *file, int line, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  int length = snprintf(full, sizeof full, "%.30s:%d: rank %d: %s%s%s", slash ? slash + 1 : file, line,
-                        harness_rank, text, *note ? "; at: " : "", note);
+  int length = snprintf(full, sizeof full, "%.30s:%d: rank %d: %s%s%s", slash ? slash + 1 : file, line, harness_rank,
+                        text, *note ? "; at: " : "", note);
   if (message_of_child) memcpy(message_of_child, full, sizeof full);
   full[length] = '\n';
   ssize_t ignored = write(STDERR_FILENO, full, (size_t)length + 1);
@@ -113,7 +113,8 @@ static int run_children(int nranks, harness_rank_fn fn, void *context, unsigned 
       for (int r = 0; r < nranks; r++) outcomes[r].timed_out |= c.pids[r] != 0;
     if (now_ms() > deadline || (failed >= 0 && stop_at_failure)) kill_all(&c);
   }
-  for (int r = 0; r < nranks; r++) memcpy(outcomes[r].message, messages + r * HARNESS_MESSAGE_BYTES, HARNESS_MESSAGE_BYTES);
+  for (int r = 0; r < nranks; r++)
+    memcpy(outcomes[r].message, messages + r * HARNESS_MESSAGE_BYTES, HARNESS_MESSAGE_BYTES);
   munmap(messages, bytes);
   return failed;
 }

@@ -1,6 +1,6 @@
 /*
- * harness.h - what the tests share: ranks as processes or threads, buffers that notice stray writes, random numbers that
- * can be repeated, delays.
+ * harness.h - what the tests share: ranks as processes or threads, buffers that notice stray writes, random numbers
+ * that can be repeated, delays.
  *
  * A failed check prints one line with place and rank and ends the process; a rank that ends so, or that outlives the
  * time limit, ends the test. Ranks as processes are children of the test, killed with it.
@@ -119,7 +119,8 @@ void harness_release(struct harness_buffer *b);
 /* Whether all bytes are still poison. */
 bool harness_untouched(const uint8_t *data, size_t bytes);
 
-/* ---- folders ------------------------------------------------------------------------------------------------------ */
+/* ---- folders ------------------------------------------------------------------------------------------------------
+ */
 
 /* A new empty folder in /dev/shm, SHMCCL_SHM_DIR from now on, removed at exit: nobody else's segments are there. */
 const char *harness_own_folder(void);

@@ -14,9 +14,11 @@
 #include <stdint.h>
 
 #ifdef __CUDACC__
-#define SHMI_FN static __host__ __device__ __forceinline__
+#define SHMI_FN       static __host__ __device__ __forceinline__
+#define SHMI_BLOCK_FN static __device__ __forceinline__ /* calls what only a block of threads has */
 #else
-#define SHMI_FN static inline
+#define SHMI_FN       static inline
+#define SHMI_BLOCK_FN static inline
 #endif
 
 #ifdef SHMI_BREAK_PUBLISH

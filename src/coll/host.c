@@ -7,6 +7,7 @@ struct job {
   struct shmi_op op;
   uint8_t *slot;       /* where to_slot means, or NULL */
   const uint8_t *from; /* COPY */
+  int past_caches;     /* how to write to the slot */
   size_t done;         /* bytes */
 };
 
@@ -24,6 +25,7 @@ static uint8_t *slot_of(const struct shmi_block *b, int rank, uint32_t step) {
 static void resolve(const struct shmi_block *b, struct job *j, const uint8_t **operands) {
   const struct shmi_op *op = &j->op;
   j->slot = op->to_slot ? slot_of(b, b->world->rank, b->step + 1) + op->to_offset : NULL;
+  j->past_caches = op->to_slot && op->bytes >= SHMI_FAR_LEAST && (op->to_rank < 0 ? b->far : b->far >> op->to_rank & 1);
   if (op->kind == SHMI_OP_COPY)
     j->from = op->from_user ? op->from_user : slot_of(b, op->from_rank, b->step) + op->from_offset;
   else
@@ -38,18 +40,26 @@ static void copy_out(const struct shmi_block *b, uint8_t *to, const uint8_t *fro
     shmi_copy(to, from, bytes);
 }
 
+static void copy_to_slot(const struct job *j, size_t at, const uint8_t *from, size_t bytes) {
+  if (j->past_caches)
+    shmi_stream_copy(j->slot + at, from, bytes);
+  else
+    shmi_copy(j->slot + at, from, bytes);
+}
+
 static void reduce_tile(const struct shmi_block *b, const struct turn *t, const struct job *j, size_t at,
                         size_t bytes) {
   _Alignas(64) uint8_t scratch[SHMI_TILE];
   const void *sources[SHMCCL_MAX_RANKS];
   for (int r = 0; r < b->world->nranks; r++) sources[r] = t->operands[r] + at;
-  uint8_t *result = j->slot ? j->slot + at : b->stream ? scratch : j->op.to_user + at;
+  uint8_t *result = j->slot && !j->past_caches ? j->slot + at : b->stream || j->slot ? scratch : j->op.to_user + at;
   b->reduce(result, sources, b->world->nranks, bytes / b->call->element);
+  if (j->slot && j->past_caches) copy_to_slot(j, at, result, bytes);
   if (j->op.to_user && result != j->op.to_user + at) copy_out(b, j->op.to_user + at, result, bytes);
 }
 
 static void copy_tile(const struct shmi_block *b, const struct job *j, size_t at, size_t bytes) {
-  if (j->slot) shmi_copy(j->slot + at, j->from + at, bytes);
+  if (j->slot) copy_to_slot(j, at, j->from + at, bytes);
   if (j->op.to_user) copy_out(b, j->op.to_user + at, j->from + at, bytes);
 }
 
@@ -93,4 +103,5 @@ void shmi_block_operate(const struct shmi_block *b, uint32_t turn) {
       j->done += bytes;
       open -= j->done == j->op.bytes;
     }
+  if (b->far) shmi_stream_fence(); /* what went past the caches is in no order with the publishing store */
 }

@@ -22,6 +22,7 @@ struct shmi_block {
   shmi_reduce_fn reduce; /* NULL for calls without reductions */
   size_t tile;           /* bytes: a multiple of every element size */
   int stream;            /* write user memory past the caches */
+  uint64_t far;          /* bit r: rank r's core reads this one's caches slowly: write its staging past them */
   /* Waits until all ranks' words of `step` are there and agree; returns a shmccl_result_t. */
   int (*await)(void *context, uint32_t step);
   void *context;
@@ -32,6 +33,9 @@ struct shmi_block {
 /* Tiles while everything stays in the caches, and tiles where main memory is read and written: the latter so short that
  * loads of one and stores of the other are under way at once in the core. */
 enum { SHMI_TILE = 4096, SHMI_TILE_STREAM = 512 };
+
+/* Pieces smaller than this are staged through the caches whatever the distance. */
+enum { SHMI_FAR_LEAST = 2048 };
 
 void shmi_block_operate(const struct shmi_block *b, uint32_t turn);
 

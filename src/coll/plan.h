@@ -57,6 +57,7 @@ struct shmi_op {
   uint8_t *to_user;         /* or NULL */
   int to_slot;              /* also, or only, to this rank's slot of this step, at to_offset */
   size_t to_offset;
+  int to_rank; /* who will read it there; -1: all others */
 };
 
 /* Where in its slot the data of a step lies. It moves on from step to step: a line that a peer's core has just read is
@@ -81,10 +82,11 @@ SHMI_FN size_t shmi_share_of(size_t length, int nranks, int rank, size_t *start)
   return length - *start < share ? length - *start : share;
 }
 
-SHMI_FN void shmi_op_stage(struct shmi_op *op, const uint8_t *from, size_t to_offset, size_t bytes) {
+SHMI_FN void shmi_op_stage(struct shmi_op *op, const uint8_t *from, int to_rank, size_t to_offset, size_t bytes) {
   op->kind = bytes ? SHMI_OP_COPY : SHMI_OP_NONE;
   op->from_user = from;
   op->to_slot = 1;
+  op->to_rank = to_rank;
   op->to_offset = to_offset;
   op->bytes = bytes;
 }
@@ -125,7 +127,7 @@ SHMI_FN void shmi_plan_exchange(const struct shmi_call *c, int nranks, int rank,
   size_t start, length;
   if (i == 0 && sender && turn < c->nchunks) {
     length = shmi_chunk_of(c, turn, (size_t)c->id.count, &start);
-    shmi_op_stage(op, c->sendbuf + start * c->element, 0, length * c->element);
+    shmi_op_stage(op, c->sendbuf + start * c->element, -1, 0, length * c->element);
   } else if (i == nranks && receiver && !reduces && turn < c->nchunks && (!from_root || rank == root)) {
     length = shmi_chunk_of(c, turn, (size_t)c->id.count, &start);
     shmi_op_keep(op, c->sendbuf + start * c->element, c->recvbuf + (size_t)rank * block + start * c->element,
@@ -151,7 +153,7 @@ SHMI_FN void shmi_plan_blocks(const struct shmi_call *c, int nranks, int rank, u
   size_t start, length;
   if (i < nranks && turn < c->nchunks && peer != rank && (!scatters || rank == root)) {
     length = shmi_chunk_of(c, turn, (size_t)c->id.count, &start);
-    shmi_op_stage(op, c->sendbuf + (size_t)peer * block + start * c->element, (size_t)peer * c->lane_stride,
+    shmi_op_stage(op, c->sendbuf + (size_t)peer * block + start * c->element, peer, (size_t)peer * c->lane_stride,
                   length * c->element);
   } else if (i == nranks && reduces && turn >= 1 && turn <= c->nchunks) {
     length = shmi_chunk_of(c, turn - 1, (size_t)c->id.count, &start);
@@ -189,7 +191,7 @@ SHMI_FN void shmi_plan_two_shot(const struct shmi_call *c, int nranks, int rank,
   } else if (peer == rank) {
     return;
   } else if (i < nranks) {
-    shmi_op_stage(op, c->sendbuf + start, (size_t)peer * c->lane_stride, share * c->element);
+    shmi_op_stage(op, c->sendbuf + start, peer, (size_t)peer * c->lane_stride, share * c->element);
   } else if (receiver) {
     shmi_op_collect(op, peer, (size_t)peer * c->lane_stride, c->recvbuf + start, share * c->element);
   }
@@ -198,7 +200,7 @@ SHMI_FN void shmi_plan_two_shot(const struct shmi_call *c, int nranks, int rank,
 /* Operation i (0 .. shmi_plan_ops - 1) of `rank` in turn 0 .. nsteps. op->kind is SHMI_OP_NONE where there is nothing.
  */
 SHMI_FN void shmi_plan_op(const struct shmi_call *c, int nranks, int rank, uint32_t turn, int i, struct shmi_op *op) {
-  const struct shmi_op none = {SHMI_OP_NONE, 0, 0, 0, 0, 0, 0, 0};
+  const struct shmi_op none = {SHMI_OP_NONE, 0, 0, 0, 0, 0, 0, 0, -1};
   *op = none;
   if (c->nchunks == 0) return;
   if (c->two_shot)

@@ -28,7 +28,7 @@
 
 #include "coll/plan.h"
 
-SHMI_FN void shmi_block_publish(struct shmi_block *b, uint32_t step) {
+SHMI_BLOCK_FN void shmi_block_publish(struct shmi_block *b, uint32_t step) {
 #ifndef SHMI_BREAK_SYNC
   shmi_block_sync(b); /* the release below covers thread 0's accesses; the barrier adds the others' */
 #endif
@@ -37,7 +37,7 @@ SHMI_FN void shmi_block_publish(struct shmi_block *b, uint32_t step) {
 }
 
 /* Runs the block's call from step *steps on and advances it. Same result on all threads. */
-SHMI_FN int shmi_block_run(struct shmi_block *b, uint32_t *steps) {
+SHMI_BLOCK_FN int shmi_block_run(struct shmi_block *b, uint32_t *steps) {
   uint32_t turn;
   b->step = *steps;
   for (turn = 0; turn < b->call->nsteps; turn++) {

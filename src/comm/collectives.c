@@ -88,7 +88,8 @@ shmccl_result_t shmi_check_usable(const shmccl_comm_t *comm, const char *name, c
 struct meeting {
   shmccl_comm_t *comm;
   const struct shmi_call *call;
-  uint32_t step;
+  uint32_t step, last;
+  bool measures; /* the distances, in the last step; the line timed is written in the turn before */
 };
 
 static bool lacks_step(const void *context, int peer) {
@@ -110,6 +111,7 @@ static int await_all(void *context, uint32_t step) {
       SHMI_RETURN_IF_ERROR(shmi_wait_pause(&wait, lacks_step, m));
     if (shmi_word_signature(word) != m->call->signature) return shmi_abort_mismatch(m->comm, peer);
   }
+  if (m->measures) step == m->last ? shmi_distance_measure(m->comm) : shmi_distance_light(m->comm);
   return SHMCCL_SUCCESS;
 }
 
@@ -132,7 +134,10 @@ static void run_alone(const struct shmi_call *c) {
 
 static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call *c) {
   const struct shape *shape = &shapes[c->id.collective];
-  struct meeting meeting = {.comm = comm, .call = c};
+  struct meeting meeting = {.comm = comm,
+                            .call = c,
+                            .last = comm->steps + c->nsteps,
+                            .measures = shmi_distance_wanted(comm, c->id.count * c->element)};
   struct shmi_block block = {
       .nthreads = 1, .world = &comm->world, .call = c, .tile = SHMI_TILE, .await = await_all, .context = &meeting};
   block.stream = c->id.count * c->element * (shape->recv_is_n ? (size_t)comm->nranks : 1) >= comm->stream_bytes &&
@@ -143,6 +148,8 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
     block.reduce = shmi_reduce_lookup((shmccl_datatype_t)c->id.datatype, (shmccl_redop_t)c->id.op);
     environment = shmi_fpenv_enter();
   }
+  block.far = comm->far;
+  if (meeting.measures) shmi_distance_light(comm);
   int result = shmi_block_run(&block, &comm->steps);
   if (shape->reduces) shmi_fpenv_leave(environment);
   if (block.stream) shmi_stream_fence();

@@ -23,6 +23,8 @@ struct shmi_message { /* a send or receive noted in a group */
   bool complete;
 };
 
+enum { SHMI_DISTANCE_SAMPLES = 4 };
+
 struct shmccl_comm {
   int rank, nranks;
   shmi_options_t options;      /* in force, the same on all ranks */
@@ -36,8 +38,11 @@ struct shmccl_comm {
   bool finalized, in_group;
   size_t stream_bytes;                /* results of this size and more are written past the caches */
   const struct shmi_call_id *calling; /* the collective that the owner is in, or NULL */
-  uint32_t abort_claimed;             /* shmi_claim: who may write this rank's abort line */
-  shmccl_result_t abort_told;         /* what this object's calls have already reported */
+  uint64_t far;                       /* bit r: rank r is far (distance.c) */
+  uint32_t sized_calls, distance_samples;
+  uint16_t distances_ns[SHMCCL_MAX_RANKS][SHMI_DISTANCE_SAMPLES];
+  uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
+  shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
   struct shmi_message *messages;
   size_t nmessages, messages_capacity;
@@ -96,6 +101,14 @@ int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const
 
 /* After progress in a wait that goes on: patience and time limit start again. */
 static inline void shmi_wait_progress(struct shmi_wait *w) { w->looks = 0; }
+
+/* ---- distance.c: how far apart ranks' cores are ---- */
+
+/* Whether a call of this size should measure: the same answer on all ranks. */
+bool shmi_distance_wanted(shmccl_comm_t *comm, size_t bytes);
+/* Writes this rank's line; then, after the peers have published something later, time theirs. */
+void shmi_distance_light(shmccl_comm_t *comm);
+void shmi_distance_measure(shmccl_comm_t *comm);
 
 /* ---- select.c ---- */
 

@@ -8,6 +8,7 @@
  *   cpus        the CPUs that it may use, a bit each (those from 1024 on are not counted)
  *   abort       why it gave up: `cause` last
  *   step[2]     word of the newest step of either parity, and up to 112 payload bytes beside it
+ *   beacon      a line that is written now and then, for peers to time their reading of it (comm/distance.c)
  *   pair_out[n] for each peer: the words of the message slots toward it
  *   pair_in[n]  for each peer: how many of its message slots this rank has emptied
  * staging of a rank, bytes that this rank alone writes, allocated at their first use:
@@ -96,11 +97,17 @@ struct shmi_pair_in {
   uint8_t pad[SHMI_LINE - 4];
 };
 
+struct shmi_beacon {
+  uint32_t lit;
+  uint8_t pad[SHMI_LINE - 4];
+};
+
 struct shmi_control {
   struct shmi_member member;
   uint8_t cpus[SHMI_CPU_MASK_BYTES];
   struct shmi_abort_line abort;
   struct shmi_step_line step[2];
+  struct shmi_beacon beacon;
   /* struct shmi_pair_out [nranks], struct shmi_pair_in [nranks] follow */
 };
 
@@ -116,7 +123,7 @@ SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_out) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_in) == SHMI_LINE);
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 5 * SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 6 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_control, step) == 3 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_step_line, payload) % 16 == 0);
 

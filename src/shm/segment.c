@@ -177,11 +177,13 @@ static shmccl_result_t check_file_limit(size_t bytes) {
                     (unsigned long long)limit.rlim_cur >> 10, (bytes + 1023) >> 10);
 }
 
-/* Both slots of all ranks together take at most a quarter of the last-level cache. */
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+/* As large as a core's own cache, but both slots of all ranks together at most a quarter of the last-level cache. */
 static uint64_t choose_window(const struct shmi_header *h) {
-  uint64_t share = shmi_topo_cache_bytes() / 8 / h->nranks,
-           least = WINDOW_LEAST < h->slot_bytes ? WINDOW_LEAST : h->slot_bytes;
-  return share < least ? least : share < h->slot_bytes ? share : h->slot_bytes;
+  const struct shmi_caches caches = shmi_topo_caches();
+  const uint64_t window = smaller(caches.second, caches.last / 8 / h->nranks);
+  return smaller(window < WINDOW_LEAST ? WINDOW_LEAST : window, h->slot_bytes);
 }
 
 static shmccl_result_t fill(struct shmi_segment *s, int fd, int nranks, const shmi_options_t *options) {

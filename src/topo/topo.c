@@ -74,14 +74,20 @@ static uint32_t quota_at(const char *root, const char *group) {
   return cpus_worth(strtoll(text, NULL, 10), strtoll(period_text, NULL, 10));
 }
 
+/* Whether "cpu" is in a list of controllers with commas between them; version 2 has an empty one. */
+static int governs_cpu(const char *list) {
+  if (!*list) return 1;
+  for (const char *c = list; c; c = strchr(c, ','), c += c != NULL)
+    if (!strncmp(c, "cpu", 3) && (c[3] == 0 || c[3] == ',')) return 1;
+  return 0;
+}
+
 /* The group of a line of /proc/self/cgroup that governs CPU time: v2 "0::/path", v1 "4:cpu,cpuacct:/path". */
 static int group_of(char *line, char *group, size_t bytes) {
   char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
   if (!path) return 0;
   *path = 0;
-  if (strcmp(controllers, ":") && !strstr(controllers, ":cpu,") && strcmp(controllers, ":cpu") &&
-      !strstr(controllers, ",cpu"))
-    return 0;
+  if (!governs_cpu(controllers + 1)) return 0;
   snprintf(group, bytes, "%s", path + 1);
   return 1;
 }
@@ -108,16 +114,18 @@ int shmi_topo_node(void) {
 
 /* From sysfs, not from sysconf(): in virtual machines the C library multiplies CPUID's answers to ten times the truth.
  */
-size_t shmi_topo_cache_bytes(void) {
-  size_t bytes = 8 << 20;                    /* where there is no sysfs */
+struct shmi_caches shmi_topo_caches(void) {
+  struct shmi_caches caches = {.second = 1 << 20, .last = 8 << 20};
   for (int index = 0; index < 10; index++) { /* levels in rising order */
     char path[96], text[32], unit = 0;
     unsigned long size;
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
-    if (!read_text("", path, text, sizeof text)) break;
-    if (sscanf(text, "%lu%c", &size, &unit) == 2) bytes = unit == 'M' ? size << 20 : size << 10;
+    if (!read_text("", path, text, sizeof text) || sscanf(text, "%lu%c", &size, &unit) != 2) break;
+    caches.last = unit == 'M' ? size << 20 : size << 10;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/level", index);
+    if (read_text("", path, text, sizeof text) && text[0] == '2') caches.second = caches.last;
   }
-  return bytes;
+  return caches;
 }
 
 int shmi_topo_is_wsl2(void) {

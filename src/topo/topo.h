@@ -20,8 +20,11 @@ uint32_t shmi_topo_quota(const char *root);
 /* The NUMA node (OS index) that the calling thread runs on; -1 if the kernel does not say. */
 int shmi_topo_node(void);
 
-/* Bytes of the last-level cache; a modest guess where unknown. */
-size_t shmi_topo_cache_bytes(void);
+/* Bytes of a core's second-level cache and of the last-level one; modest guesses where unknown. */
+struct shmi_caches {
+  size_t second, last;
+};
+struct shmi_caches shmi_topo_caches(void);
 
 /* Whether this kernel is WSL2's. */
 int shmi_topo_is_wsl2(void);

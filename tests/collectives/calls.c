@@ -18,8 +18,8 @@ bool call_rooted(const struct call *c) {
 }
 
 size_t call_send_blocks(const struct call *c, int nranks) {
-  const bool many = c->collective == SHMI_REDUCE_SCATTER || c->collective == SHMI_ALLTOALL ||
-                    c->collective == SHMI_SCATTER;
+  const bool many =
+      c->collective == SHMI_REDUCE_SCATTER || c->collective == SHMI_ALLTOALL || c->collective == SHMI_SCATTER;
   return many ? (size_t)nranks : 1;
 }
 
@@ -198,8 +198,8 @@ void call_fill(const struct prepared *p, struct buffers *buffers) {
   const struct call *c = &p->call;
   const size_t block = c->count * shmccl_datatype_size(c->type);
   if (shares_memory(p)) {
-    uint8_t *base = harness_take(&buffers->a, p->send_bytes > p->recv_bytes ? p->send_bytes : p->recv_bytes,
-                                 c->send_misalignment);
+    uint8_t *base =
+        harness_take(&buffers->a, p->send_bytes > p->recv_bytes ? p->send_bytes : p->recv_bytes, c->send_misalignment);
     buffers->send = base + own_block(p, p->recv_bytes, p->send_bytes);
     buffers->recv = base + own_block(p, p->send_bytes, p->recv_bytes);
   } else {

@@ -2,8 +2,8 @@
  * test_block.c - the protocol of coll/step.h on blocks of four threads, as a GPU would run it: a block of one thread
  * hides a missing barrier.
  *
- * Two and three ranks on one mapping, four threads each with a real barrier, tiles of 64 bytes, so that every thread has
- * a part of every operation. Threads go from call to call without meeting in between, are delayed at random before
+ * Two and three ranks on one mapping, four threads each with a real barrier, tiles of 64 bytes, so that every thread
+ * has a part of every operation. Threads go from call to call without meeting in between, are delayed at random before
  * their part of a turn and while they wait, and every result is compared bit for bit. Under ThreadSanitizer every
  * access that the protocol does not order is reported as well.
  *
@@ -52,6 +52,7 @@ struct thread {
   int tid;
   uint32_t steps; /* each thread counts for itself: there is no meeting between calls */
   uint64_t seed;
+  int stream;
 };
 
 struct waiting {
@@ -81,6 +82,7 @@ static void run_call(struct thread *t, const struct shmi_call *call) {
                              .world = &t->rank->world,
                              .call = call,
                              .tile = TILE,
+                             .stream = t->stream && (uintptr_t)call->recvbuf % call->element == 0,
                              .await = await,
                              .context = &waiting,
                              .barrier = &t->rank->barrier,
@@ -96,6 +98,7 @@ static void *run_thread(void *argument) {
   harness_rank = t->rank->world.rank;
   delays = harness_random(t->seed);
   for (int i = 0; i < CALLS; i++) run_call(t, &t->rank->calls[i]);
+  shmi_stream_fence();
   return NULL;
 }
 
@@ -137,8 +140,10 @@ static void finish_rank(struct rank *rank) {
 
 static void run_threads(struct rank *ranks, int nranks, struct harness_random *r) {
   struct thread threads[RANKS_MOST * THREADS];
+  const int stream = (int)harness_below(r, 2);
   for (int i = 0; i < nranks * THREADS; i++) {
-    threads[i] = (struct thread){.rank = &ranks[i / THREADS], .tid = i % THREADS, .seed = harness_bits(r)};
+    threads[i] = (struct thread){.rank = &ranks[i / THREADS], .tid = i % THREADS, .stream = stream};
+    threads[i].seed = harness_bits(r);
     CHECK(!pthread_create(&threads[i].id, NULL, run_thread, &threads[i]));
   }
   for (int i = 0; i < nranks * THREADS; i++) CHECK(!pthread_join(threads[i].id, NULL));

@@ -1,5 +1,6 @@
 /*
- * test_communicators.c - many communicators live side by side, are used at the same time, split, and go without a trace.
+ * test_communicators.c - many communicators live side by side, are used at the same time, split, and go without a
+ * trace.
  *
  * Built twice: ranks as processes, and (HARNESS_THREADS) as threads of one process. All segments are in a folder of the
  * test's own, so that what is left there is this test's.
@@ -45,7 +46,8 @@ static void check_place(const shmccl_comm_t *comm, int rank, int nranks) {
              rank, nranks);
 }
 
-/* ---- at the same time ------------------------------------------------------------------------------------------------ */
+/* ---- at the same time
+ * ------------------------------------------------------------------------------------------------ */
 
 struct side_by_side {
   shmccl_comm_t *comms[COMMS];
@@ -84,7 +86,8 @@ static void communicators_take_turns(int rank, int nranks, void *context) {
   for (int i = 0; i < COMMS; i++) CHECK_OK(shmccl_comm_destroy(comms[i]));
 }
 
-/* ---- split ------------------------------------------------------------------------------------------------------------ */
+/* ---- split
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* By parity, in reverse order. */
 static shmccl_comm_t *split_by_parity(shmccl_comm_t *parent, int rank, int nranks, const shmccl_config_t *config) {
@@ -136,7 +139,8 @@ static void splits_work(int rank, int nranks, void *context) {
   CHECK_OK(shmccl_comm_destroy(half));
 }
 
-/* ---- traces ----------------------------------------------------------------------------------------------------------- */
+/* ---- traces
+ * ----------------------------------------------------------------------------------------------------------- */
 
 struct traces {
   int segments, descriptors, threads, mappings;
@@ -192,7 +196,8 @@ static void nothing_is_left(const struct plan *plan) {
   }
 }
 
-/* ---- many ranks --------------------------------------------------------------------------------------------------------- */
+/* ---- many ranks
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void use_all(int rank, int nranks, void *context) {
   const struct plan *plan = context;

@@ -68,7 +68,8 @@ static void recv_it(const struct message *m, shmccl_comm_t *comm) {
   CHECK_OK(shmccl_recv(bytes_of(m) ? m->recv.data : NULL, m->count, m->type, m->from, comm, NULL));
 }
 
-/* ---- groups ------------------------------------------------------------------------------------------------------- */
+/* ---- groups -------------------------------------------------------------------------------------------------------
+ */
 
 static struct message random_message(struct harness_random *r, int nranks, size_t most) {
   struct message m = {.from = (int)harness_below(r, (size_t)nranks), .to = (int)harness_below(r, (size_t)nranks)};
@@ -116,12 +117,13 @@ static void run_all_to_all(struct harness_random *r, int rank, int nranks, size_
   size_t count = 0;
   for (int from = 0; from < nranks; from++)
     for (int to = 0; to < nranks; to++)
-      messages[count++] = (struct message){.from = from, .to = to, .type = SHMCCL_UINT8, .count = bytes,
-                                           .seed = harness_bits(r)};
+      messages[count++] =
+          (struct message){.from = from, .to = to, .type = SHMCCL_UINT8, .count = bytes, .seed = harness_bits(r)};
   run_group(messages, count, rank, own, comm);
 }
 
-/* ---- without groups ------------------------------------------------------------------------------------------------- */
+/* ---- without groups -------------------------------------------------------------------------------------------------
+ */
 
 /* Once around the ring: even ranks send first. With an odd number of ranks the last and first both do. */
 static void run_ring(struct harness_random *r, int rank, int nranks, size_t bytes, struct harness_random *own,
@@ -141,8 +143,7 @@ static void run_ring(struct harness_random *r, int rank, int nranks, size_t byte
 }
 
 /* Small messages need no receiver yet: as many as there are slots. */
-static void run_ahead(struct harness_random *r, int rank, int nranks, struct harness_random *own,
-                      shmccl_comm_t *comm) {
+static void run_ahead(struct harness_random *r, int rank, int nranks, struct harness_random *own, shmccl_comm_t *comm) {
   const int last = nranks - 1;
   struct message messages[SHMI_PAIR_SLOTS];
   for (int i = 0; i < SHMI_PAIR_SLOTS; i++) {
@@ -157,7 +158,8 @@ static void run_ahead(struct harness_random *r, int rank, int nranks, struct har
   }
 }
 
-/* ---- one communicator ------------------------------------------------------------------------------------------------ */
+/* ---- one communicator
+ * ------------------------------------------------------------------------------------------------ */
 
 static void run_rank(int rank, int nranks, void *context) {
   const struct plan *plan = context;

@@ -83,7 +83,23 @@ static void again(struct tr_job *job, int rank) {
   for (int i = 0; i < 3; i++) shmccl_comm_destroy(comms[i]);
 }
 
+/* Four pairs make communicators at the same time in one folder, each creation sweeping it. */
+static void crowd(struct tr_job *job, int process) {
+  for (int round = 0; round < 40; round++) {
+    shmccl_unique_id_t id = job->id;
+    int32_t who = 1000 * (process / 2) + round;
+    memcpy(id.internal + 16, &who, sizeof who); /* inside the random part */
+    shmccl_comm_t *comm = NULL;
+    EXPECT_OK(shmccl_comm_init_rank(&comm, 2, &id, process % 2, &patient));
+    EXPECT_OK(shmccl_allreduce(&who, &who, 1, SHMCCL_INT32, SHMCCL_SUM, comm, NULL));
+    CHECK(who == 2 * (1000 * (process / 2) + round), "sum %d", (int)who);
+    shmccl_comm_destroy(comm);
+  }
+}
+
 static void test_ranks(void) {
+  tr_run(8, crowd, NULL);
+
   for (int rank = 0; rank < 2; rank++) tr_run(4, twice, &rank);
   tr_run(2, incomplete, NULL);
   tr_run(2, headless, NULL);

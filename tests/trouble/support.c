@@ -257,7 +257,8 @@ static _Noreturn void be_rank(struct tr_job *job, int rank, tr_rank_fn fn) {
   tr_check_traces(before, where);
   if (!small) tr_check_works(where);
   tr_check_traces(before, where);
-  exit(tr_failed() ? 1 : 0); /* not _exit: LeakSanitizer looks at exit */
+  dup2(real_stderr, STDERR_FILENO); /* for sanitizers */
+  exit(tr_failed() ? 1 : 0);        /* not _exit: LeakSanitizer looks at exit */
 }
 
 void tr_prepare(struct tr_job *job, int nranks, const void *argument) {

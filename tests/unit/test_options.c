@@ -83,16 +83,26 @@ static void nonsense_in_the_environment_is_refused(void **state) {
   static const struct {
     const char *variable, *value;
   } nonsense[] = {
-      {"SHMCCL_TIMEOUT_MS", "0"},          {"SHMCCL_TIMEOUT_MS", "-5"},
-      {"SHMCCL_TIMEOUT_MS", " 5"},         {"SHMCCL_TIMEOUT_MS", "5 "},
-      {"SHMCCL_TIMEOUT_MS", "5s"},         {"SHMCCL_TIMEOUT_MS", "0x10"},
-      {"SHMCCL_TIMEOUT_MS", "1e3"},        {"SHMCCL_TIMEOUT_MS", "86400001"},
-      {"SHMCCL_STAGING_BYTES", "65535"},   {"SHMCCL_STAGING_BYTES", "65M"},
-      {"SHMCCL_STAGING_BYTES", "1Kb"},     {"SHMCCL_STAGING_BYTES", "K"},
-      {"SHMCCL_CHUNK_BYTES", "63"},        {"SHMCCL_CHUNK_BYTES", "18446744073709551616"},
-      {"SHMCCL_CHUNK_BYTES", "17179869184G"}, {"SHMCCL_CHUNK_BYTES", "64KK"},
-      {"SHMCCL_ALGORITHM", "1"},           {"SHMCCL_ALGORITHM", "Two-shot"},
-      {"SHMCCL_ALGORITHM", "two-shot "},   {"SHMCCL_ALGORITHM", "ring"},
+      {"SHMCCL_TIMEOUT_MS", "0"},
+      {"SHMCCL_TIMEOUT_MS", "-5"},
+      {"SHMCCL_TIMEOUT_MS", " 5"},
+      {"SHMCCL_TIMEOUT_MS", "5 "},
+      {"SHMCCL_TIMEOUT_MS", "5s"},
+      {"SHMCCL_TIMEOUT_MS", "0x10"},
+      {"SHMCCL_TIMEOUT_MS", "1e3"},
+      {"SHMCCL_TIMEOUT_MS", "86400001"},
+      {"SHMCCL_STAGING_BYTES", "65535"},
+      {"SHMCCL_STAGING_BYTES", "65M"},
+      {"SHMCCL_STAGING_BYTES", "1Kb"},
+      {"SHMCCL_STAGING_BYTES", "K"},
+      {"SHMCCL_CHUNK_BYTES", "63"},
+      {"SHMCCL_CHUNK_BYTES", "18446744073709551616"},
+      {"SHMCCL_CHUNK_BYTES", "17179869184G"},
+      {"SHMCCL_CHUNK_BYTES", "64KK"},
+      {"SHMCCL_ALGORITHM", "1"},
+      {"SHMCCL_ALGORITHM", "Two-shot"},
+      {"SHMCCL_ALGORITHM", "two-shot "},
+      {"SHMCCL_ALGORITHM", "ring"},
   };
   (void)state;
   for (size_t i = 0; i < sizeof nonsense / sizeof *nonsense; i++) {

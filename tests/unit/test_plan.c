@@ -28,7 +28,8 @@
 
 enum { RANKS_MOST = 9, USER_BYTES = 1 << 18 };
 
-/* ---- the model ------------------------------------------------------------------------------------------------------ */
+/* ---- the model ------------------------------------------------------------------------------------------------------
+ */
 
 /* What a byte holds: byte `offset` of what `rank` sends; or of the reduction. 0 is nothing. */
 static uint64_t raw(int rank, size_t offset) { return (uint64_t)1 << 60 | (uint64_t)rank << 48 | offset; }
@@ -89,7 +90,8 @@ static void close_model(void) {
   free(m.bytes);
 }
 
-/* ---- one byte of one operation -------------------------------------------------------------------------------------- */
+/* ---- one byte of one operation --------------------------------------------------------------------------------------
+ */
 
 static struct slot_byte *slot_byte(int viewer, int owner, uint32_t step, size_t offset) {
   const struct shmi_call *c = &m.calls[viewer];
@@ -145,7 +147,8 @@ static void write_user(int rank, const uint8_t *address, size_t recv_bytes, uint
   b->writer = (int16_t)operation;
 }
 
-/* ---- one operation ------------------------------------------------------------------------------------------------- */
+/* ---- one operation -------------------------------------------------------------------------------------------------
+ */
 
 struct sizes {
   size_t send, recv; /* bytes of this rank's buffers */
@@ -187,7 +190,8 @@ static void apply_turn(int rank, const struct sizes *sizes, uint32_t turn) {
   CHECK(reductions <= 1);
 }
 
-/* ---- one call ------------------------------------------------------------------------------------------------------- */
+/* ---- one call -------------------------------------------------------------------------------------------------------
+ */
 
 /* Buffers at the start of the rank's arena: one behind the other, or over each other. */
 static void lay_buffers(const struct call *call, int rank, struct sizes *sizes) {
@@ -219,10 +223,9 @@ static uint64_t expected(const struct call *call, int rank, size_t i) {
 }
 
 static void select_call(const struct call *call, int rank) {
-  m.calls[rank].id =
-      (struct shmi_call_id){(uint32_t)call->collective, (uint32_t)call->type,
-                            call_reduces(call) ? (uint32_t)call->op : 0, call_rooted(call) ? (uint32_t)call->root : 0,
-                            call->count};
+  m.calls[rank].id = (struct shmi_call_id){(uint32_t)call->collective, (uint32_t)call->type,
+                                           call_reduces(call) ? (uint32_t)call->op : 0,
+                                           call_rooted(call) ? (uint32_t)call->root : 0, call->count};
   m.calls[rank].element = shmccl_datatype_size(call->type);
   shmi_select(&m.comms[rank], &m.calls[rank]);
 }
@@ -259,16 +262,16 @@ static void choose_options(shmccl_algorithm_t algorithm, uint64_t chunk_bytes, b
   }
 }
 
-/* ---- tests ----------------------------------------------------------------------------------------------------------- */
+/* ---- tests
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static struct harness_random source;
 
 static void say(const struct call *call) {
   char text[256];
   call_text(call, text);
-  harness_note("%d ranks, chunk %llu, algorithm %llu, %s", m.nranks,
-               (unsigned long long)m.comms[0].options.chunk_bytes, (unsigned long long)m.comms[0].options.algorithm,
-               text);
+  harness_note("%d ranks, chunk %llu, algorithm %llu, %s", m.nranks, (unsigned long long)m.comms[0].options.chunk_bytes,
+               (unsigned long long)m.comms[0].options.algorithm, text);
 }
 
 static uint64_t least_staging(int nranks) {

@@ -1,6 +1,6 @@
 /*
- * test_segment.c - a segment's life: created complete and under lock, found, claimed once per rank, swept only when dead,
- * gone without a trace; files that are not ours are neither opened nor removed.
+ * test_segment.c - a segment's life: created complete and under lock, found, claimed once per rank, swept only when
+ * dead, gone without a trace; files that are not ours are neither opened nor removed.
  *
  * Several ranks' segments are attached in one process, each with a description and a lock of its own.
  */
@@ -58,7 +58,8 @@ static void write_file(mode_t mode, const void *content, size_t bytes) {
   close(fd);
 }
 
-/* ---- life --------------------------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------------------------------
+ */
 
 static void created_and_attached(void **state) {
   struct shmi_segment first = create(2), second = attach(1);
@@ -124,7 +125,8 @@ static void forked_children_have_neither_mapping_nor_descriptor(void **state) {
   shmi_segment_detach(&s, 0);
 }
 
-/* ---- conflicts ------------------------------------------------------------------------------------------------------ */
+/* ---- conflicts ------------------------------------------------------------------------------------------------------
+ */
 
 static void each_rank_once(void **state) {
   struct shmi_segment s = create(2), peer = attach(1), again;
@@ -184,13 +186,14 @@ static void other_kinds_of_files_are_refused(void **state) {
   unlink(path);
 }
 
-/* ---- hostile contents ------------------------------------------------------------------------------------------------ */
+/* ---- hostile contents
+ * ------------------------------------------------------------------------------------------------ */
 
 /* A living segment whose header somebody has spoilt. */
 static void spoilt_headers_are_refused(void **state) {
   struct shmi_segment s = create(2);
   (void)state;
-  for (size_t at = 0; at < offsetof(struct shmi_header, budget_bytes); at += 4) {
+  for (size_t at = 0; at < offsetof(struct shmi_header, window_bytes); at += 4) {
     s.base[at] ^= 1;
     expect_refusal(SHMCCL_ERROR_INVALID_USAGE, 1);
     assert_non_null(strstr(shmccl_last_error(), path));
@@ -212,7 +215,8 @@ static void cut_files_are_refused(void **state) {
   shmi_segment_detach(&s, 0);
 }
 
-/* ---- sweeping --------------------------------------------------------------------------------------------------------- */
+/* ---- sweeping
+ * --------------------------------------------------------------------------------------------------------- */
 
 /* A rank 0 that dies with the name still there. */
 static void leave_a_dead_segment(void) {
@@ -285,7 +289,8 @@ static void other_names_are_not_swept(void **state) {
   }
 }
 
-/* ---- space and folders -------------------------------------------------------------------------------------------------- */
+/* ---- space and folders
+ * -------------------------------------------------------------------------------------------------- */
 
 static void missing_folders_are_named(void **state) {
   struct shmi_segment s;

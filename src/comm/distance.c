@@ -1,0 +1,56 @@
+/*
+ * distance.c - which ranks' cores are far, measured while they work.
+ *
+ * A line that was just written lies in the writer's caches. A core that shares the last-level cache gets it from there
+ * in tens of nanoseconds, many at a time; a core behind another last-level cache or socket waits several times as long
+ * for each, and copying that way is slower than through main memory. So staging for a far reader is written past the
+ * caches (docs/performance.md has the figures). Topology files do not tell which is the case in virtual machines, whose
+ * CPUs move, nor for ranks that are not pinned: so each rank now and then writes a line that its peers then time.
+ *
+ * Only the writer's stores depend on the answer, never the protocol, so ranks need not agree on it.
+ */
+#include "base/clock.h"
+#include "comm/comm.h"
+
+enum {
+  CALLS_PER_SAMPLE = 8,
+  BYTES_LEAST = 4096,       /* smaller calls neither measure nor profit */
+  BYTES_ALWAYS = 256 << 10, /* calls from here on measure every time: they can afford it */
+  FAR_NS = 85,              /* between a neighbour's 20 to 60 and the 110 to 200 of another cache or socket */
+};
+
+bool shmi_distance_wanted(shmccl_comm_t *comm, size_t bytes) {
+  if (bytes < BYTES_LEAST) return false;
+  return comm->sized_calls++ % CALLS_PER_SAMPLE == 0 || bytes >= BYTES_ALWAYS;
+}
+
+void shmi_distance_light(shmccl_comm_t *comm) {
+  shmi_note32(&shmi_control_of(&comm->world, comm->rank)->beacon.lit, comm->steps);
+}
+
+/* Nanoseconds to read the peer's line, less what the clock itself takes. */
+static uint64_t time_beacon(const shmccl_comm_t *comm, int peer) {
+  const uint32_t *lit = &shmi_control_of(&comm->world, peer)->beacon.lit;
+  const uint64_t start = shmi_now_ns(), ready = shmi_now_ns();
+  shmi_observe32(lit);
+  const uint64_t end = shmi_now_ns(), clock = ready - start, both = end - ready;
+  return both > clock ? both - clock : 0;
+}
+
+/* Half of the newest samples: an interrupt makes one longer, a prefetched line makes one shorter. */
+static bool is_far(const shmccl_comm_t *comm, int peer) {
+  int far = 0;
+  for (int i = 0; i < SHMI_DISTANCE_SAMPLES; i++) far += comm->distances_ns[peer][i] > FAR_NS;
+  return 2 * far >= SHMI_DISTANCE_SAMPLES;
+}
+
+void shmi_distance_measure(shmccl_comm_t *comm) {
+  const uint32_t sample = comm->distance_samples++ % SHMI_DISTANCE_SAMPLES;
+  comm->far = 0;
+  for (int peer = 0; peer < comm->nranks; peer++) {
+    if (peer == comm->rank) continue;
+    const uint64_t ns = time_beacon(comm, peer);
+    comm->distances_ns[peer][sample] = (uint16_t)(ns < UINT16_MAX ? ns : UINT16_MAX);
+    comm->far |= (uint64_t)is_far(comm, peer) << peer;
+  }
+}
