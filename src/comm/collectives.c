@@ -137,7 +137,7 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
   struct meeting meeting = {.comm = comm,
                             .call = c,
                             .last = comm->steps + c->nsteps,
-                            .measures = shmi_distance_wanted(comm, c->id.count * c->element)};
+                            .measures = shmi_distance_wanted(&comm->sized_calls, c->id.count * c->element)};
   struct shmi_block block = {
       .nthreads = 1, .world = &comm->world, .call = c, .tile = SHMI_TILE, .await = await_all, .context = &meeting};
   block.stream = c->id.count * c->element * (shape->recv_is_n ? (size_t)comm->nranks : 1) >= comm->stream_bytes &&

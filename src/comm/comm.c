@@ -61,11 +61,35 @@ static shmccl_result_t read_id(const shmccl_unique_id_t *id, uint8_t out[SHMI_ID
 
 static void pause_ns(long ns) { nanosleep(&(struct timespec){.tv_nsec = ns}, NULL); }
 
+/* Whether `peer`, once here, has died. Rank 0 was here if there is a segment. A rank that has left is no dead one: it
+ * was done, or its abort line says why it gave up. */
+static bool has_died(const shmccl_comm_t *comm, int peer) {
+  const uint32_t *state = &shmi_control_of(&comm->world, peer)->member.state;
+  const bool here = peer == 0 || shmi_observe32(state) == SHMI_MEMBER_ATTACHED;
+  return peer != comm->rank && here && shmi_liveness_held(comm->segment.lock_fd, peer) == 0 &&
+         shmi_observe32(state) != SHMI_MEMBER_LEFT;
+}
+
+/* The parent's ranks are known to be there, unlike those of an id. */
+static shmccl_result_t check_parent(const shmccl_comm_t *comm) {
+  char message[128];
+  if (!comm->parent) return SHMCCL_SUCCESS;
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm->parent));
+  for (int peer = 0; peer < comm->parent->nranks; peer++) {
+    if (!(comm->family >> peer & 1) || !has_died(comm->parent, peer)) continue;
+    snprintf(message, sizeof message, "rank %d: rank %d died while this rank waited for it in split",
+             comm->parent->rank, peer);
+    return shmi_abort_raise(comm->parent, SHMCCL_ERROR_PEER_DIED, peer, message);
+  }
+  return SHMCCL_SUCCESS;
+}
+
 static shmccl_result_t find_segment(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTES]) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
-  for (;;) {
+  for (unsigned looks = 1;; looks++) {
     SHMI_RETURN_IF_ERROR(shmi_segment_attach(&comm->segment, id, comm->rank));
     if (comm->segment.base) return SHMCCL_SUCCESS;
+    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(check_parent(comm));
     if (shmi_now_ns() > deadline)
       return shmi_error(SHMCCL_ERROR_TIMEOUT,
                         "rank %d: rank 0 did not create the communicator within %llu ms: it must run "
@@ -121,12 +145,14 @@ static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTE
   return result;
 }
 
-shmccl_result_t shmi_comm_attach(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                 const shmi_options_t *options) {
+static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                   const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family) {
   shmccl_comm_t *comm = calloc(1, sizeof *comm);
   if (!comm) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
   comm->rank = rank;
   comm->nranks = nranks;
+  comm->parent = parent;
+  comm->family = family;
   comm->options = *options;
   comm->segment.lock_fd = -1;
   comm->fork_generation = shmi_fork_generation();
@@ -136,6 +162,11 @@ shmccl_result_t shmi_comm_attach(shmccl_comm_t **out, int nranks, const uint8_t 
   introduce(comm);
   *out = comm;
   return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_comm_attach(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                 const shmi_options_t *options) {
+  return attach_part(out, nranks, id, rank, options, NULL, 0);
 }
 
 /* ---- meeting ----------------------------------------------------------------------------------------------------- */
@@ -154,15 +185,6 @@ static shmccl_result_t report_missing(shmccl_comm_t *comm) {
            "rank on this host, as this user, with the same id and %s",
            comm->rank, ranks, (unsigned long long)comm->options.timeout_ms, shmi_option_shm_dir());
   return shmi_abort_raise(comm, SHMCCL_ERROR_TIMEOUT, first, message);
-}
-
-/* Whether `peer`, once here, has died. Rank 0 was here if there is a segment. A rank that has left is no dead one: it
- * was done, or its abort line says why it gave up. */
-static bool has_died(const shmccl_comm_t *comm, int peer) {
-  const uint32_t *state = &shmi_control_of(&comm->world, peer)->member.state;
-  const bool here = peer == 0 || shmi_observe32(state) == SHMI_MEMBER_ATTACHED;
-  return peer != comm->rank && here && shmi_liveness_held(comm->segment.lock_fd, peer) == 0 &&
-         shmi_observe32(state) != SHMI_MEMBER_LEFT;
 }
 
 static shmccl_result_t check_died(shmccl_comm_t *comm) {
@@ -186,7 +208,10 @@ static shmccl_result_t await_members(shmccl_comm_t *comm) {
       continue;
     }
     SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
-    if (++looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(check_died(comm));
+    if (++looks % POLLS_PER_CHECK == 0) {
+      SHMI_RETURN_IF_ERROR(check_parent(comm));
+      SHMI_RETURN_IF_ERROR(check_died(comm));
+    }
     if (shmi_now_ns() > deadline) SHMI_RETURN_IF_ERROR(report_missing(comm));
     pause_ns(POLL_NS);
   }
@@ -237,11 +262,11 @@ shmccl_result_t shmi_comm_meet(shmccl_comm_t *comm) {
   return SHMCCL_SUCCESS;
 }
 
-shmccl_result_t shmi_comm_create(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                 const shmi_options_t *options) {
+shmccl_result_t shmi_comm_create_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                      const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family) {
   shmccl_comm_t *comm;
   shmi_log_configure();
-  SHMI_RETURN_IF_ERROR(shmi_comm_attach(&comm, nranks, id, rank, options));
+  SHMI_RETURN_IF_ERROR(attach_part(&comm, nranks, id, rank, options, parent, family));
   shmccl_result_t result = shmi_comm_meet(comm);
   if (result != SHMCCL_SUCCESS) {
     if (rank == 0 && result != SHMCCL_ERROR_TIMEOUT) linger(comm);
@@ -249,8 +274,14 @@ shmccl_result_t shmi_comm_create(shmccl_comm_t **out, int nranks, const uint8_t 
     shmi_segment_sweep(); /* the last of the failed removes the name, if rank 0 could not */
     return result;
   }
+  comm->parent = NULL; /* may be destroyed before its part */
   *out = comm;
   return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_comm_create(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                 const shmi_options_t *options) {
+  return shmi_comm_create_part(out, nranks, id, rank, options, NULL, 0);
 }
 
 /* ---- public --------------------------------------------------------------------------------------------------- */

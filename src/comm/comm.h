@@ -27,6 +27,8 @@ enum { SHMI_DISTANCE_SAMPLES = 4 };
 
 struct shmccl_comm {
   int rank, nranks;
+  struct shmccl_comm *parent; /* while it is made by a split: whose ranks `family` come; else NULL */
+  uint64_t family;
   shmi_options_t options;      /* in force, the same on all ranks */
   struct shmi_segment segment; /* with one rank: none, and world lies in private memory */
   struct shmi_world world;
@@ -39,7 +41,8 @@ struct shmccl_comm {
   size_t stream_bytes;                /* results of this size and more are written past the caches */
   const struct shmi_call_id *calling; /* the collective that the owner is in, or NULL */
   uint64_t far;                       /* bit r: rank r is far (distance.c) */
-  uint32_t sized_calls, distance_samples;
+  uint32_t sized_calls, sized_groups; /* large enough for distance.c, of collectives and of send and recv */
+  uint32_t lit, lit_seen[SHMCCL_MAX_RANKS];
   uint16_t distances_ns[SHMCCL_MAX_RANKS][SHMI_DISTANCE_SAMPLES];
   uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
   shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
@@ -53,6 +56,9 @@ struct shmccl_comm {
 /* Creates rank's object of the communicator named by id and waits for the others. */
 shmccl_result_t shmi_comm_create(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options);
+/* The same for the ranks `family` (a bit each) of parent: its error and the death of one of them end the wait too. */
+shmccl_result_t shmi_comm_create_part(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                      const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family);
 shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]);
 /* An object that may be used by this process now: created here, not in a forked parent. */
 shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);
@@ -104,9 +110,10 @@ static inline void shmi_wait_progress(struct shmi_wait *w) { w->looks = 0; }
 
 /* ---- distance.c: how far apart ranks' cores are ---- */
 
-/* Whether a call of this size should measure: the same answer on all ranks. */
-bool shmi_distance_wanted(shmccl_comm_t *comm, size_t bytes);
-/* Writes this rank's line; then, after the peers have published something later, time theirs. */
+/* Whether a call of this size should measure; *calls counts them: the same answer on ranks that count the same calls.
+ */
+bool shmi_distance_wanted(uint32_t *calls, size_t bytes);
+/* Writes this rank's line; times those of the peers that have written theirs since the last time. */
 void shmi_distance_light(shmccl_comm_t *comm);
 void shmi_distance_measure(shmccl_comm_t *comm);
 

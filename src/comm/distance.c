@@ -19,22 +19,26 @@ enum {
   FAR_NS = 85,              /* between a neighbour's 20 to 60 and the 110 to 200 of another cache or socket */
 };
 
-bool shmi_distance_wanted(shmccl_comm_t *comm, size_t bytes) {
+bool shmi_distance_wanted(uint32_t *calls, size_t bytes) {
   if (bytes < BYTES_LEAST) return false;
-  return comm->sized_calls++ % CALLS_PER_SAMPLE == 0 || bytes >= BYTES_ALWAYS;
+  return (*calls)++ % CALLS_PER_SAMPLE == 0 || bytes >= BYTES_ALWAYS;
 }
 
 void shmi_distance_light(shmccl_comm_t *comm) {
-  shmi_note32(&shmi_control_of(&comm->world, comm->rank)->beacon.lit, comm->steps);
+  shmi_note32(&shmi_control_of(&comm->world, comm->rank)->beacon.lit, ++comm->lit);
 }
 
-/* Nanoseconds to read the peer's line, less what the clock itself takes. */
-static uint64_t time_beacon(const shmccl_comm_t *comm, int peer) {
+/* Nanoseconds to read the peer's line, less what the clock itself takes. A line that has not been written since the
+ * last time is in this core's own cache and tells nothing: returns false. */
+static bool time_beacon(shmccl_comm_t *comm, int peer, uint64_t *ns) {
   const uint32_t *lit = &shmi_control_of(&comm->world, peer)->beacon.lit;
   const uint64_t start = shmi_now_ns(), ready = shmi_now_ns();
-  shmi_observe32(lit);
+  const uint32_t value = shmi_observe32(lit);
   const uint64_t end = shmi_now_ns(), clock = ready - start, both = end - ready;
-  return both > clock ? both - clock : 0;
+  if (value == comm->lit_seen[peer]) return false;
+  comm->lit_seen[peer] = value;
+  *ns = both > clock ? both - clock : 0;
+  return true;
 }
 
 /* Half of the newest samples: an interrupt makes one longer, a prefetched line makes one shorter. */
@@ -45,12 +49,11 @@ static bool is_far(const shmccl_comm_t *comm, int peer) {
 }
 
 void shmi_distance_measure(shmccl_comm_t *comm) {
-  const uint32_t sample = comm->distance_samples++ % SHMI_DISTANCE_SAMPLES;
-  comm->far = 0;
   for (int peer = 0; peer < comm->nranks; peer++) {
-    if (peer == comm->rank) continue;
-    const uint64_t ns = time_beacon(comm, peer);
-    comm->distances_ns[peer][sample] = (uint16_t)(ns < UINT16_MAX ? ns : UINT16_MAX);
-    comm->far |= (uint64_t)is_far(comm, peer) << peer;
+    uint64_t ns;
+    if (peer == comm->rank || !time_beacon(comm, peer, &ns)) continue;
+    comm->distances_ns[peer][comm->lit_seen[peer] % SHMI_DISTANCE_SAMPLES] =
+        (uint16_t)(ns < UINT16_MAX ? ns : UINT16_MAX);
+    comm->far = (comm->far & ~(1ull << peer)) | (uint64_t)is_far(comm, peer) << peer;
   }
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coll/host.h"
 #include "comm/comm.h"
 
 static uint32_t signature_of(size_t count, shmccl_datatype_t datatype) {
@@ -29,9 +30,20 @@ static bool can_move(const shmccl_comm_t *comm, const struct shmi_message *m, ui
   return shmi_pair_has_come(&comm->world, m->peer, comm->received[m->peer] + 1, signature);
 }
 
+/* Past the caches to a rank that reads them slowly, as the collectives do. */
+static void stage(const shmccl_comm_t *comm, int peer, uint8_t *slot, const uint8_t *from, size_t bytes) {
+  if (bytes < SHMI_FAR_LEAST || !(comm->far >> peer & 1)) {
+    memcpy(slot, from, bytes);
+    return;
+  }
+  shmi_stream_copy(slot, from, bytes);
+  shmi_stream_fence();
+}
+
 static void move_out(shmccl_comm_t *comm, struct shmi_message *m, size_t bytes) {
   const uint32_t number = ++comm->sent[m->peer];
-  if (bytes) memcpy(shmi_pair_slot_of(&comm->world, comm->rank, m->peer, number), m->buffer + m->done, bytes);
+  if (bytes)
+    stage(comm, m->peer, shmi_pair_slot_of(&comm->world, comm->rank, m->peer, number), m->buffer + m->done, bytes);
   shmi_pair_publish(&comm->world, m->peer, number, m->signature, &m->id);
 }
 
@@ -134,14 +146,14 @@ static shmccl_result_t run_own(shmccl_comm_t *comm) {
                         "rank %d %s itself without the matching %s of the same count and datatype "
                         "in the same group: add it",
                         comm->rank, send ? "sends to" : "receives from", send ? "recv" : "send");
-    memmove(recv->buffer, send->buffer, send->bytes);
+    if (send->bytes) memmove(recv->buffer, send->buffer, send->bytes);
     send->complete = recv->complete = true;
   }
 }
 
 /* Slots toward the peers that this group sends to. */
 static shmccl_result_t allocate_lanes(shmccl_comm_t *comm) {
-  const size_t bytes = SHMI_PAIR_SLOTS * comm->world.pair_bytes;
+  const size_t bytes = comm->world.pair_places * comm->world.pair_bytes;
   for (size_t i = 0; i < comm->nmessages; i++) {
     const struct shmi_message *m = &comm->messages[i];
     if (!m->is_send || m->peer == comm->rank || comm->lanes_allocated >> m->peer & 1) continue;
@@ -154,11 +166,22 @@ static shmccl_result_t allocate_lanes(shmccl_comm_t *comm) {
   return SHMCCL_SUCCESS;
 }
 
+static size_t longest(const shmccl_comm_t *comm) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < comm->nmessages; i++)
+    if (comm->messages[i].bytes > bytes) bytes = comm->messages[i].bytes;
+  return bytes;
+}
+
 static shmccl_result_t run_group(shmccl_comm_t *comm) {
   SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
   SHMI_RETURN_IF_ERROR(run_own(comm));
   SHMI_RETURN_IF_ERROR(allocate_lanes(comm));
-  return run_messages(comm);
+  const bool measures = shmi_distance_wanted(&comm->sized_groups, longest(comm));
+  if (measures) shmi_distance_light(comm);
+  SHMI_RETURN_IF_ERROR(run_messages(comm));
+  if (measures) shmi_distance_measure(comm);
+  return SHMCCL_SUCCESS;
 }
 
 shmccl_result_t shmccl_group_start(shmccl_comm_t *comm) {

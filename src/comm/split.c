@@ -29,6 +29,20 @@ static void place(const struct wish *wishes, int nranks, int me, int *rank, int 
   }
 }
 
+static uint64_t family_of(const struct wish *wishes, int nranks, int color) {
+  uint64_t family = 0;
+  for (int r = 0; r < nranks; r++) family |= (uint64_t)(wishes[r].color == color) << r;
+  return family;
+}
+
+/* The others wait for this rank: what keeps it from coming puts the parent into error, where they see it. */
+static shmccl_result_t create_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                   const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family) {
+  shmccl_result_t result = shmi_comm_create_part(out, nranks, id, rank, options, parent, family);
+  if (result == SHMCCL_SUCCESS || result == SHMCCL_ERROR_PEER_DIED || result == SHMCCL_ERROR_TIMEOUT) return result;
+  return shmi_abort_raise(parent, result, parent->rank, NULL);
+}
+
 shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int key, shmccl_comm_t **newcomm,
                                   const shmccl_config_t *config) {
   struct wish wishes[SHMCCL_MAX_RANKS], mine = {.color = color, .key = key};
@@ -46,5 +60,5 @@ shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int key, shmcc
   SHMI_RETURN_IF_ERROR(shmi_split_exchange(&mine, wishes, sizeof mine, comm));
   if (color == SHMCCL_SPLIT_NOCOLOR) return *newcomm = NULL, SHMCCL_SUCCESS;
   place(wishes, comm->nranks, comm->rank, &rank, &size, &first);
-  return shmi_comm_create(newcomm, size, wishes[first].id, rank, &options);
+  return create_part(newcomm, size, wishes[first].id, rank, &options, comm, family_of(wishes, comm->nranks, color));
 }

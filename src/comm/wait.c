@@ -17,7 +17,6 @@
 enum {
   SPINS = 4000, /* some 50 us: longer than a hand-over, shorter than a scheduler's time slice */
   SPINS_OVERSUBSCRIBED = 50,
-  YIELDS_PER_CLOCK = 16,
 };
 static const uint64_t CHECK_NS = 20000000, SLEEP_AFTER_NS = 4000000, SLEEP_LEAST_NS = 50000, SLEEP_MOST_NS = 1000000;
 
@@ -84,20 +83,15 @@ static void sleep_for(uint64_t waited_ns) {
 }
 
 shmccl_result_t shmi_wait_pause(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
-  uint64_t spins = w->comm->oversubscribed ? SPINS_OVERSUBSCRIBED : SPINS, yields;
+  const uint64_t spins = w->comm->oversubscribed ? SPINS_OVERSUBSCRIBED : SPINS;
   if (++w->looks <= spins) return relax(), SHMCCL_SUCCESS;
   SHMI_RETURN_IF_ERROR(shmi_abort_look(w->comm));
-  yields = w->looks - spins - 1;
-  if (yields % YIELDS_PER_CLOCK == 0) {
-    uint64_t now = shmi_now_ns();
-    if (yields == 0) w->started_ns = w->checked_ns = now;
-    if (now - w->checked_ns >= CHECK_NS) SHMI_RETURN_IF_ERROR(check(w, now, lacks, context));
-    if (now - w->started_ns >= SLEEP_AFTER_NS) {
-      sleep_for(now - w->started_ns);
-      w->looks--; /* ask the clock again after the sleep */
-      return SHMCCL_SUCCESS;
-    }
-  }
-  sched_yield();
+  const uint64_t now = shmi_now_ns(); /* every time: on a busy machine a single yield can last a whole time slice */
+  if (w->looks == spins + 1) w->started_ns = w->checked_ns = now;
+  if (now - w->checked_ns >= CHECK_NS) SHMI_RETURN_IF_ERROR(check(w, now, lacks, context));
+  if (now - w->started_ns < SLEEP_AFTER_NS)
+    sched_yield();
+  else
+    sleep_for(now - w->started_ns);
   return SHMCCL_SUCCESS;
 }

@@ -5,7 +5,7 @@
 
 /* A rank's slot in use should stay in its core's cache, so larger ones only cost memory; oversubscribed ranks want long
  * steps, fewer meetings (docs/performance.md). */
-enum { SLOT_MOST = 2 << 20, PAIR_MOST = 64 << 10, PAIR_LEAST = 1 << 10 };
+enum { SLOT_MOST = 2 << 20, PAIR_MOST = 64 << 10, PAIR_LEAST = 1 << 10, PAIR_PLACES_MOST = 32 };
 
 static uint64_t round_down(uint64_t value, uint64_t unit) { return value / unit * unit; }
 static uint64_t round_up(uint64_t value, uint64_t unit) { return round_down(value + unit - 1, unit); }
@@ -17,20 +17,30 @@ static uint64_t control_stride(uint64_t nranks) {
 
 size_t shmi_layout_control_bytes(int nranks) { return SHMI_PAGE + (size_t)nranks * control_stride((uint64_t)nranks); }
 
-static uint64_t pair_bytes_total(uint64_t nranks, uint64_t pair_bytes) {
-  return round_up(nranks * SHMI_PAIR_SLOTS * pair_bytes, SHMI_PAGE);
+static uint64_t pair_bytes_total(uint64_t nranks, uint64_t pair_places, uint64_t pair_bytes) {
+  return round_up(nranks * pair_places * pair_bytes, SHMI_PAGE);
 }
 
 uint64_t shmi_layout_least_staging(int nranks) {
   uint64_t n = (uint64_t)nranks;
-  return n * (2 * n * SHMI_PAGE + pair_bytes_total(n, PAIR_LEAST));
+  return n * (2 * n * SHMI_PAGE + pair_bytes_total(n, SHMI_PAIR_SLOTS, PAIR_LEAST));
 }
 
 /* Point-to-point slots get at most a quarter of what there is. */
 static uint64_t choose_pair_bytes(uint64_t nranks, uint64_t staging_bytes) {
   uint64_t bytes = PAIR_MOST;
-  while (bytes > PAIR_LEAST && nranks * pair_bytes_total(nranks, bytes) > staging_bytes / 4) bytes /= 2;
+  while (bytes > PAIR_LEAST && nranks * pair_bytes_total(nranks, SHMI_PAIR_SLOTS, bytes) > staging_bytes / 4)
+    bytes /= 2;
   return bytes;
+}
+
+/* More places than slots where there is room, so that a place has left the receiver's cache before it is written again
+ * (docs/performance.md). A power of two: the piece numbers wrap. */
+static uint64_t choose_pair_places(uint64_t nranks, uint64_t staging_bytes, uint64_t pair_bytes) {
+  uint64_t places = SHMI_PAIR_SLOTS;
+  while (places < PAIR_PLACES_MOST && nranks * pair_bytes_total(nranks, 2 * places, pair_bytes) <= staging_bytes / 4)
+    places *= 2;
+  return places;
 }
 
 int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, const shmi_options_t *options) {
@@ -41,7 +51,9 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   h->layout_version = SHMI_LAYOUT_VERSION;
   h->nranks = (uint32_t)n;
   h->pair_bytes = choose_pair_bytes(n, staging_bytes);
-  uint64_t for_slots = staging_bytes / n - pair_bytes_total(n, h->pair_bytes);
+  h->pair_places = choose_pair_places(n, staging_bytes, h->pair_bytes);
+  const uint64_t for_pairs = pair_bytes_total(n, h->pair_places, h->pair_bytes);
+  uint64_t for_slots = staging_bytes / n - for_pairs;
   uint64_t slot = for_slots / 2 < SLOT_MOST ? for_slots / 2 : SLOT_MOST;
   h->lane_bytes = round_down(slot / n, SHMI_PAGE);
   h->slot_bytes = h->lane_bytes * n;
@@ -49,7 +61,7 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   h->control_offset = SHMI_PAGE;
   h->control_stride = control_stride(n);
   h->staging_offset = shmi_layout_control_bytes(nranks);
-  h->staging_stride = 2 * h->slot_bytes + pair_bytes_total(n, h->pair_bytes);
+  h->staging_stride = 2 * h->slot_bytes + for_pairs;
   h->total_bytes = h->staging_offset + n * h->staging_stride;
   h->budget_bytes = staging_bytes;
   h->options = *options;
@@ -82,5 +94,6 @@ struct shmi_world shmi_layout_world(const struct shmi_header *h, uint8_t *base, 
                              .slot_bytes = h->slot_bytes,
                              .lane_bytes = h->lane_bytes,
                              .pair_bytes = h->pair_bytes,
+                             .pair_places = h->pair_places,
                              .window_bytes = h->window_bytes};
 }

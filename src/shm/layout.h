@@ -13,7 +13,7 @@
  *   pair_in[n]  for each peer: how many of its message slots this rank has emptied
  * staging of a rank, bytes that this rank alone writes, allocated at their first use:
  *   slot[2]     of slot_bytes: n lanes of lane_bytes each (lane d: what rank d reads, where it is not for all)
- *   pair slots  for each peer SHMI_PAIR_SLOTS of pair_bytes
+ *   pair lanes  for each peer pair_places of pair_bytes, of which SHMI_PAIR_SLOTS are in use at a time
  *
  * The header is written before the file gets its name and is constant from then on. Offsets only: every process maps
  * the segment somewhere else. Whatever is read here is checked before use (shmi_layout_check).
@@ -42,7 +42,7 @@ struct shmi_header {
   uint64_t control_offset, control_stride;
   uint64_t staging_offset, staging_stride;
   uint64_t slot_bytes, lane_bytes;
-  uint64_t pair_bytes;
+  uint64_t pair_bytes, pair_places;
   uint64_t window_bytes;  /* of a slot: what the data of successive steps wanders through */
   uint64_t budget_bytes;  /* what the sizes above were made from */
   shmi_options_t options; /* rank 0's; the others compare theirs */
@@ -137,7 +137,7 @@ SHMI_FN uint32_t shmi_word_signature(uint64_t word) { return (uint32_t)(word >> 
 struct shmi_world {
   int rank, nranks;
   uint8_t *control, *staging;
-  size_t control_stride, staging_stride, slot_bytes, lane_bytes, pair_bytes, window_bytes;
+  size_t control_stride, staging_stride, slot_bytes, lane_bytes, pair_bytes, pair_places, window_bytes;
 };
 
 SHMI_FN struct shmi_control *shmi_control_of(const struct shmi_world *w, int rank) {
@@ -160,10 +160,10 @@ SHMI_FN uint8_t *shmi_slot_of(const struct shmi_world *w, int rank, uint32_t ste
 }
 SHMI_FN uint8_t *shmi_pair_lane_of(const struct shmi_world *w, int from, int to) {
   return w->staging + (size_t)from * w->staging_stride + 2 * w->slot_bytes +
-         (size_t)to * SHMI_PAIR_SLOTS * w->pair_bytes;
+         (size_t)to * w->pair_places * w->pair_bytes;
 }
 SHMI_FN uint8_t *shmi_pair_slot_of(const struct shmi_world *w, int from, int to, uint32_t sequence) {
-  return shmi_pair_lane_of(w, from, to) + (sequence % SHMI_PAIR_SLOTS) * w->pair_bytes;
+  return shmi_pair_lane_of(w, from, to) + (sequence % w->pair_places) * w->pair_bytes;
 }
 
 #ifndef __CUDACC__

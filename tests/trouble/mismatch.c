@@ -187,7 +187,9 @@ static void differ(struct tr_job *job, int rank) {
   const struct options *o = job->argument;
   shmccl_comm_t *comm = NULL;
   int nranks = job->nranks + (rank == o->odd ? o->more_ranks : 0);
-  if (rank == o->late) tr_sleep_ms(25);
+  tr_set(&job->slots[rank].phase, 1);
+  tr_await_all(job, 1);
+  if (rank == o->late) tr_sleep_ms(25); /* rank 0 waits some 400 ms to tell a late rank */
   shmccl_result_t result = shmccl_comm_init_rank(&comm, nranks, &job->id, rank, rank == o->odd ? &o->config : &patient);
   EXPECT(result, SHMCCL_ERROR_MISMATCH, rank && (rank == o->odd || o->odd == 0) ? o->words : "rank |disagree");
   CHECK(!comm, "comm was written by a call that failed");

@@ -150,14 +150,35 @@ static void full_later(struct tr_job *job, int rank) {
   free(out);
 }
 
+/* No room for the part: all ranks of the split are told at once. */
+static void full_at_split(struct tr_job *job, int rank) {
+  int fd = -1;
+  shmccl_comm_t *comm = tr_join_comm(job, rank, &patient), *part = NULL;
+  if (rank == 0) fd = fill(4096);
+  EXPECT_OK(shmccl_barrier(comm, NULL));
+  uint64_t start = tr_now_ns();
+  EXPECT(shmccl_comm_split(comm, 0, 0, &part, NULL), SHMCCL_ERROR_NO_SPACE,
+         rank ? "rank 0 failed: no space" : "needed");
+  CHECK(tr_now_ns() < start + 1000000000u, "told after more than a second");
+  CHECK(!part, "newcomm was written by a call that failed");
+  shmccl_comm_destroy(comm);
+  tr_set(&job->slots[rank].phase, 1);
+  tr_await_all(job, 1);
+  if (fd >= 0) close(fd);
+  tr_set(&job->slots[rank].phase, 2);
+  tr_await_all(job, 2);
+}
+
 static void test_full_later(void) {
   mount_small(16 << 20);
-  for (int nranks = 2; nranks <= 4; nranks++)
+  for (int nranks = 2; nranks <= 4; nranks++) {
+    tr_run(nranks, full_at_split, NULL);
     for (int messages = 0; messages < 2; messages++)
       for (int parts = 0; parts < 2; parts++) {
         size_t part = messages ? 256 << 10 : 1 << 20; /* less than what all need, at times enough for the first */
         tr_run(nranks, full_later, &(struct later){.spare = part * (size_t)parts, .messages = messages});
       }
+  }
   unmount();
 }
 

@@ -26,7 +26,7 @@ static uint64_t budget(int nranks, int i) {
 }
 
 static void check_sizes(const struct shmi_header *h, int nranks, uint64_t staging) {
-  const uint64_t n = (uint64_t)nranks, pairs = n * SHMI_PAIR_SLOTS * h->pair_bytes;
+  const uint64_t n = (uint64_t)nranks, pairs = n * h->pair_places * h->pair_bytes;
   assert_true(n * h->staging_stride <= staging);
   assert_true(h->staging_stride >= 2 * h->slot_bytes + pairs && h->staging_stride % SHMI_PAGE == 0);
   assert_true(h->slot_bytes == n * h->lane_bytes && h->lane_bytes >= SHMI_PAGE && h->lane_bytes % SHMI_PAGE == 0);
@@ -87,7 +87,7 @@ static void places_do_not_overlap(void **state) {
     for (int r = 0; r < nranks; r++) {
       for (uint32_t step = 0; step < 2; step++) expect_place(shmi_slot_of(&w, r, step), w.slot_bytes, SHMI_PAGE);
       for (int p = 0; p < nranks; p++)
-        for (uint32_t i = 0; i < SHMI_PAIR_SLOTS; i++)
+        for (uint32_t i = 0; i < w.pair_places; i++)
           expect_place(shmi_pair_slot_of(&w, r, p, i), w.pair_bytes, SHMI_LINE);
     }
     assert_true(end_of_places <= base + h.total_bytes);
@@ -101,7 +101,7 @@ static void numbers_come_round(void **state) {
   const struct shmi_world w = shmi_layout_world(&h, (uint8_t *)((uintptr_t)1 << 40), 0);
   assert_ptr_equal(shmi_slot_of(&w, 2, UINT32_MAX), shmi_slot_of(&w, 2, 1));
   assert_ptr_equal(shmi_step_of(&w, 2, UINT32_MAX), shmi_step_of(&w, 2, 1));
-  assert_ptr_equal(shmi_pair_slot_of(&w, 2, 3, UINT32_MAX), shmi_pair_slot_of(&w, 2, 3, SHMI_PAIR_SLOTS - 1));
+  assert_ptr_equal(shmi_pair_slot_of(&w, 2, 3, UINT32_MAX), shmi_pair_slot_of(&w, 2, 3, (uint32_t)w.pair_places - 1));
   const uint64_t word = shmi_word(0xfedcba98, 0x12345678);
   assert_true(shmi_word_generation(word) == 0xfedcba98 && shmi_word_signature(word) == 0x12345678);
 }
