@@ -156,7 +156,7 @@ static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_
   comm->options = *options;
   comm->segment.lock_fd = -1;
   comm->fork_generation = shmi_fork_generation();
-  comm->stream_bytes = shmi_topo_caches().last / 4 / (size_t)nranks;
+  comm->stream_bytes = shmi_topo_caches().last / 2 / (size_t)nranks;
   shmccl_result_t result = attach(comm, id);
   if (result != SHMCCL_SUCCESS) return shmi_comm_free(comm), result;
   introduce(comm);

@@ -58,8 +58,8 @@ static void run_rank(int rank, int nranks, void *context) {
 static void run(int nranks, uint32_t limit, struct harness_random *r) {
   struct plan plan = {.seed = harness_bits(r)};
   shmccl_config_t config = SHMCCL_CONFIG_INITIALIZER;
-  const uint32_t steps = limit - 5 - (uint32_t)harness_below(r, 25);
-  const uint32_t pieces = limit - 5 - (uint32_t)harness_below(r, 60);
+  const uint32_t steps = limit - 2 - 1 - (uint32_t)harness_below(r, 25);
+  const uint32_t pieces = limit - SHMI_PAIR_SLOTS - 1 - (uint32_t)harness_below(r, 60);
   config.timeout_ms = 60000;
   config.chunk_bytes = 512;
   config.staging_bytes = shmi_layout_least_staging(nranks) + 65536;
