@@ -41,12 +41,12 @@ prepare() {
   done
 }
 
-# build PRESET [cmake arguments]: configures at the first run, then only compiles what changed. Quiet unless it fails.
+# build PRESET [cmake arguments]: configures, compiles what changed. Quiet unless it fails.
 build() {
   local preset=$1 log
   shift
   mkdir -p build
   log=build/$preset.log
-  { [ -f "build/$preset/build.ninja" ] && [ $# -eq 0 ] || cmake --preset "$preset" "$@"; } >"$log" 2>&1 &&
+  cmake --preset "$preset" "$@" >"$log" 2>&1 &&
     cmake --build --preset "$preset" >>"$log" 2>&1 || { cat "$log" >&2; echo "building $preset failed: see above" >&2; exit 1; }
 }

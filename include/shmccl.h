@@ -25,10 +25,10 @@
  *               returns from it before all ranks have entered it (this is how ranks that disagree are told so).
  *               Send and recv are matched per pair of ranks, in order, independently of collectives.
  *   Ownership   The library never keeps a pointer to a user buffer after the call returns.
- *   Bounded     No call waits for ever: the death of a peer is reported within a second, an absent peer after the
- *               communicator's time limit. The first error of a communicator is final: every later call on it returns
- *               an error at once, on all ranks. Destroy it and create another.
- *   Counts      `count` is in elements, any value from 0; buffers need no alignment.
+ *   Bounded     No call waits for ever: the death of a peer is reported within a second (of the kernel's taking down
+ *               the process, core dump included), an absent peer after the communicator's time limit. The first error
+ * of a communicator is final: every later call on it returns an error at once, on all ranks. Destroy it and create
+ * another. Counts      `count` is in elements, any value from 0 up to buffers of 128 GiB; buffers need no alignment.
  *   Results     Reductions are a pure function of the inputs: the same bits on all ranks, in all runs, for every
  *               algorithm (docs/numerics.md).
  *   Fork        A communicator belongs to the process that created it; in a forked child every call on it fails.
@@ -162,8 +162,8 @@ SHMCCL_API shmccl_result_t shmccl_comm_init_rank(shmccl_comm_t **comm, int nrank
 
 /* The same with rank, nranks and id from the environment: torchrun (RANK, WORLD_SIZE, ...), Open MPI and MPICH
  * (mpirun), Slurm (srun), or SHMCCL_RANK, SHMCCL_NRANKS and SHMCCL_ID set by hand; SHMCCL_ID alone replaces only the
- * id. The id is derived from the user, the launcher's job id and its restart count, and from how many communicators
- * this process has created by this call before, so all ranks must call it equally often. Refuses (invalid usage) an
+ * id. The id is derived from the user, the launcher's job id and its restart count, and from how many times
+ * this process has called it before, so all ranks must call it equally often. Refuses (invalid usage) an
  * environment that shows no launcher or a job of several hosts. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_init_env(shmccl_comm_t **comm, const shmccl_config_t *config);
 
@@ -183,9 +183,9 @@ SHMCCL_API shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int
  * and no rank can still need another: processes may end in any order without being reported as dead. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_finalize(shmccl_comm_t *comm);
 
-/* Frees this rank's object and its part of the staging. Local: does not wait. NULL is accepted. A rank that still waits
- * for this one in a collective gets SHMCCL_ERROR_PEER_DIED. In a forked child it frees the child's copy only. Since
- * 0.1. */
+/* Frees this rank's object. Local: does not wait. The shared memory goes with the last rank's object, since peers may
+ * still be reading. NULL is accepted. A rank that still waits for this one in a collective gets SHMCCL_ERROR_PEER_DIED.
+ * In a forked child it frees the child's copy only. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm);
 
 /* Makes every present and future call on the communicator return SHMCCL_ERROR_ABORTED, on all ranks. From any thread.

@@ -16,19 +16,23 @@
 
 enum { LINE_BYTES = 1024 };
 
-static const char *const level_names[] = {"none", "warn", "info", "trace"};
-static uint32_t log_level = SHMI_LOG_WARN;
+static const char *const level_names[] = {"none", "warn", "info"};
+enum { LEVELS = sizeof level_names / sizeof level_names[0], NOT_READ = 99 };
+static uint32_t log_level = NOT_READ;
 static _Thread_local char last_error[LINE_BYTES];
 
 void shmi_log_configure(void) {
   const char *wanted = getenv("SHMCCL_DEBUG");
   uint32_t level = SHMI_LOG_WARN;
-  for (uint32_t i = 0; wanted && i < 4; i++)
+  for (uint32_t i = 0; wanted && i < LEVELS; i++)
     if (!strcasecmp(wanted, level_names[i])) level = i;
   shmi_note32(&log_level, level);
 }
 
-int shmi_log_enabled(shmi_log_level_t level) { return (uint32_t)level <= shmi_peek32(&log_level); }
+int shmi_log_enabled(shmi_log_level_t level) {
+  if (shmi_peek32(&log_level) == NOT_READ) shmi_log_configure();
+  return (uint32_t)level <= shmi_peek32(&log_level);
+}
 
 /* Nobody may read stderr any more: that must not end the process, so SIGPIPE is held back and taken away. */
 static void write_line(const char *line, size_t length) {

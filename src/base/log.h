@@ -3,14 +3,14 @@
  *
  * Whoever first decides that something is an error calls shmi_error() once, with cause and remedy; callers forward the
  * code. SHMCCL_DEBUG chooses what is printed to stderr: none, warn (default: errors and warnings), info (per
- * communicator), trace (per call).
+ * communicator).
  */
 #ifndef SHMI_LOG_H
 #define SHMI_LOG_H
 
 #include "shmccl.h"
 
-typedef enum { SHMI_LOG_NONE, SHMI_LOG_WARN, SHMI_LOG_INFO, SHMI_LOG_TRACE } shmi_log_level_t;
+typedef enum { SHMI_LOG_NONE, SHMI_LOG_WARN, SHMI_LOG_INFO } shmi_log_level_t;
 
 #define SHMI_PRINTF(at) __attribute__((format(printf, at, (at) + 1)))
 

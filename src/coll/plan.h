@@ -60,6 +60,12 @@ struct shmi_op {
   int to_rank; /* who will read it there; -1: all others */
 };
 
+/* A block for each pair of ranks, rather than one for all. */
+SHMI_FN int shmi_has_blocks(const struct shmi_call *c) {
+  return c->id.collective == SHMI_REDUCE_SCATTER || c->id.collective == SHMI_ALLTOALL ||
+         c->id.collective == SHMI_SCATTER;
+}
+
 /* Where in its slot the data of a step lies. It moves on from step to step: a line that a peer's core has just read is
  * slow to write again, one that has left that core's cache meanwhile is not (docs/performance.md). Steps of one parity
  * may use any place in the slot (step.h), so calls need not agree on anything here. */
@@ -205,8 +211,7 @@ SHMI_FN void shmi_plan_op(const struct shmi_call *c, int nranks, int rank, uint3
   if (c->nchunks == 0) return;
   if (c->two_shot)
     shmi_plan_two_shot(c, nranks, rank, turn, i, op);
-  else if (c->id.collective == SHMI_REDUCE_SCATTER || c->id.collective == SHMI_ALLTOALL ||
-           c->id.collective == SHMI_SCATTER)
+  else if (shmi_has_blocks(c))
     shmi_plan_blocks(c, nranks, rank, turn, i, op);
   else
     shmi_plan_exchange(c, nranks, rank, turn, i, op);

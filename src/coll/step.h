@@ -14,19 +14,26 @@
  * The word of a step carries the call's signature, and it is checked on every rank before anything of that step is
  * read.
  *
- * What differs between executors (coll/host.h; a CUDA block later) is included before this file:
- *   struct shmi_block              has tid, nthreads, step, world, call
- *   shmi_block_sync(b)             barrier of the block's threads
- *   shmi_block_operate(b, turn)    this thread's part of the operations of a turn
- *   shmi_block_await(b, step)      thread 0: waits until every rank's word of that step is there with our signature; 0
- * or an error after which the whole block must leave shmi_block_agree(b, error)     gives thread 0's value to all
- * threads; includes a barrier SHMI_BREAK_SLOTS (one slot instead of two), SHMI_BREAK_SYNC (no barrier before
- * publishing): negative controls.
+ * SHMI_BREAK_SLOTS (one slot instead of two, layout.h) and SHMI_BREAK_SYNC (no barrier before publishing) build the
+ * negative controls of tests/collectives/test_block.c.
  */
 #ifndef SHMI_STEP_H
 #define SHMI_STEP_H
 
 #include "coll/plan.h"
+
+/* What differs between executors (coll/host.h; a CUDA block later) is included before this file.
+ *
+ * struct shmi_block has tid, nthreads, step, world and call.
+ *
+ * shmi_block_sync(b): barrier of the block's threads.
+ *
+ * shmi_block_operate(b, turn): this thread's part of the operations of a turn.
+ *
+ * shmi_block_await(b, step), on thread 0: waits until every rank's word of that step is there with our signature. 0, or
+ * an error after which the whole block must leave.
+ *
+ * shmi_block_agree(b, value): gives thread 0's value to all threads. Includes a barrier. */
 
 SHMI_BLOCK_FN void shmi_block_publish(struct shmi_block *b, uint32_t step) {
 #ifndef SHMI_BREAK_SYNC

@@ -42,11 +42,11 @@ static shmccl_result_t check_ids(const shmccl_comm_t *comm, const struct shmi_ca
   if (shape->rooted && c->id.root >= (uint32_t)comm->nranks)
     return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "%s: root is %d: give 0 to %d", name, (int)c->id.root,
                       comm->nranks - 1);
-  if (c->id.count > MOST_BYTES / c->element / (uint64_t)comm->nranks)
-    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "%s: count is %llu: at most %llu elements of this type fit a call",
-                      name, (unsigned long long)c->id.count,
-                      (unsigned long long)(MOST_BYTES / c->element / (uint64_t)comm->nranks));
-  return SHMCCL_SUCCESS;
+  const uint64_t blocks = shape->send_is_n || shape->recv_is_n ? (uint64_t)comm->nranks : 1;
+  const uint64_t most = MOST_BYTES / c->element / blocks;
+  if (c->id.count <= most) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "%s: count is %llu: at most %llu elements of this type fit a call",
+                    name, (unsigned long long)c->id.count, (unsigned long long)most);
 }
 
 static bool overlap(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b_bytes) {
@@ -97,19 +97,24 @@ static bool lacks_step(const void *context, int peer) {
   return shmi_word_generation(shmi_observe64(&shmi_step_of(&m->comm->world, peer, m->step)->word)) != m->step;
 }
 
+static shmccl_result_t look_at(const struct meeting *m, int peer, uint64_t *open) {
+  const uint64_t word = shmi_observe64(&shmi_step_of(&m->comm->world, peer, m->step)->word), bit = 1ull << peer;
+  if (shmi_word_generation(word) != m->step) return *open |= bit, SHMCCL_SUCCESS;
+  *open &= ~bit;
+  return shmi_word_signature(word) == m->call->signature ? SHMCCL_SUCCESS : shmi_abort_mismatch(m->comm, peer);
+}
+
 /* Peers in an order that starts behind this rank, so that not all look at the same line at once. */
 static int await_all(void *context, uint32_t step) {
   struct meeting *m = context;
   const struct shmi_world *w = &m->comm->world;
   struct shmi_wait wait = shmi_wait_begin(m->comm, shmi_call_name(&m->call->id));
+  uint64_t open = 0; /* ranks whose words are lacking; all are looked at, so that a late one hides no disagreement */
   m->step = step;
-  for (int i = 1; i < w->nranks; i++) {
-    const int peer = w->rank + i < w->nranks ? w->rank + i : w->rank + i - w->nranks;
-    const uint64_t *place = &shmi_step_of(w, peer, step)->word;
-    uint64_t word;
-    while (word = shmi_observe64(place), shmi_word_generation(word) != step)
-      SHMI_RETURN_IF_ERROR(shmi_wait_pause(&wait, lacks_step, m));
-    if (shmi_word_signature(word) != m->call->signature) return shmi_abort_mismatch(m->comm, peer);
+  for (int i = 1; i < w->nranks; i++) SHMI_RETURN_IF_ERROR(look_at(m, (w->rank + i) % w->nranks, &open));
+  while (open) {
+    SHMI_RETURN_IF_ERROR(shmi_wait_pause(&wait, lacks_step, m));
+    for (uint64_t left = open; left; left &= left - 1) SHMI_RETURN_IF_ERROR(look_at(m, __builtin_ctzll(left), &open));
   }
   if (m->measures) step == m->last ? shmi_distance_measure(m->comm) : shmi_distance_light(m->comm);
   return SHMCCL_SUCCESS;

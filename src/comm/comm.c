@@ -101,7 +101,7 @@ static shmccl_result_t find_segment(shmccl_comm_t *comm, const uint8_t id[SHMI_I
 
 /* After the mapping, so that the others can be told. */
 static shmccl_result_t compare_settings(shmccl_comm_t *comm, int nranks) {
-  const struct shmi_header *h = shmi_segment_header(&comm->segment);
+  const struct shmi_header *h = &comm->segment.header;
   uint64_t theirs, mine;
   char message[256];
   const char *name = shmi_options_difference(&h->options, &comm->options, &theirs, &mine);
@@ -112,13 +112,37 @@ static shmccl_result_t compare_settings(shmccl_comm_t *comm, int nranks) {
   return shmi_abort_raise(comm, SHMCCL_ERROR_MISMATCH, comm->rank, message);
 }
 
-static void introduce(shmccl_comm_t *comm) {
+/* What a rank tells of itself. Gathered before it is attached: a rank that dies between its lock and its line would be
+ * taken for one that never came. */
+struct introduction {
+  uint8_t cpus[SHMI_CPU_MASK_BYTES];
+  int node;
+  uint32_t quota;
+};
+
+static struct introduction prepare_introduction(void) {
+  struct introduction i = {.node = shmi_topo_node(), .quota = shmi_topo_quota("")};
+  shmi_topo_affinity(i.cpus, sizeof i.cpus);
+  return i;
+}
+
+static void introduce(shmccl_comm_t *comm, const struct introduction *i) {
   struct shmi_control *mine = shmi_control_of(&comm->world, comm->rank);
-  shmi_topo_affinity(mine->cpus, sizeof mine->cpus);
+  memcpy(mine->cpus, i->cpus, sizeof mine->cpus);
   mine->member.pid = (uint32_t)getpid();
-  mine->member.node = shmi_topo_node();
-  mine->member.quota = shmi_topo_quota("");
+  mine->member.node = i->node;
+  mine->member.quota = i->quota;
   shmi_publish32(&mine->member.state, SHMI_MEMBER_ATTACHED);
+}
+
+static shmccl_result_t check_staging(const shmccl_comm_t *comm) {
+  const uint64_t least = shmi_layout_least_staging(comm->nranks);
+  if (comm->options.staging_bytes >= least) return SHMCCL_SUCCESS;
+  return shmi_error(
+      SHMCCL_ERROR_INVALID_ARGUMENT,
+      "staging of %llu bytes is too little for %d ranks: set SHMCCL_STAGING_BYTES (or config.staging_bytes) "
+      "to %llu or more",
+      (unsigned long long)comm->options.staging_bytes, comm->nranks, (unsigned long long)least);
 }
 
 /* A communicator of one rank has the same lines, in memory of its own. */
@@ -133,13 +157,14 @@ static shmccl_result_t make_alone(shmccl_comm_t *comm) {
 
 static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTES]) {
   if (comm->nranks == 1) return make_alone(comm);
+  SHMI_RETURN_IF_ERROR(check_staging(comm));
   if (comm->rank == 0) {
     shmi_segment_sweep();
     SHMI_RETURN_IF_ERROR(shmi_segment_create(&comm->segment, id, comm->nranks, &comm->options));
   } else {
     SHMI_RETURN_IF_ERROR(find_segment(comm, id));
   }
-  comm->world = shmi_layout_world(shmi_segment_header(&comm->segment), comm->segment.base, comm->rank);
+  comm->world = shmi_layout_world(&comm->segment.header, comm->segment.base, comm->rank);
   shmccl_result_t result = compare_settings(comm, comm->nranks);
   comm->nranks = comm->world.nranks; /* what the lines are there for; a difference ends here */
   return result;
@@ -157,9 +182,10 @@ static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_
   comm->segment.lock_fd = -1;
   comm->fork_generation = shmi_fork_generation();
   comm->stream_bytes = shmi_topo_caches().last / 2 / (size_t)nranks;
+  const struct introduction introduction = prepare_introduction();
   shmccl_result_t result = attach(comm, id);
   if (result != SHMCCL_SUCCESS) return shmi_comm_free(comm), result;
-  introduce(comm);
+  introduce(comm, &introduction);
   *out = comm;
   return SHMCCL_SUCCESS;
 }

@@ -100,6 +100,9 @@ typedef bool (*shmi_wait_lacks_fn)(const void *context, int peer);
  * liveness of the peers that are lacking and at the time limit. An error is final: raised and logged. */
 shmccl_result_t shmi_wait_pause(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context);
 
+/* For waits that make progress all the time: looks at aborts, and now and then at liveness, without waiting. */
+shmccl_result_t shmi_wait_glance(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context);
+
 /* The ranks that `lacks` names, as " 2 3"; returns the first, -1 if there is none. */
 enum { SHMI_RANKS_TEXT = 128 };
 int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const void *context,

@@ -2,7 +2,7 @@
  * environment.c - rank, number of ranks and id from what a launcher sets.
  *
  * One row per launcher, the first whose rank variable is set counts. The job variables must be equal for all ranks of a
- * job and differ between jobs; they are hashed into the id together with how many communicators were made this way
+ * job and differ between jobs; they are hashed into the id together with how many times that was done
  * before.
  */
 #include <stdio.h>
@@ -107,8 +107,7 @@ static shmccl_result_t hash_ancestor(struct hash *h, const struct launcher *l) {
   return SHMCCL_SUCCESS;
 }
 
-static shmccl_result_t make_id(const struct launcher *l, uint8_t id[SHMI_ID_BYTES]) {
-  static uint32_t sequence; /* communicators made by this call in this process */
+static shmccl_result_t make_id(const struct launcher *l, uint32_t attempt, uint8_t id[SHMI_ID_BYTES]) {
   const char *chosen = getenv("SHMCCL_ID");
   struct hash h = {{0xcbf29ce484222325ull, 0x84222325cbf29ce4ull}};
   int job_variables = 0;
@@ -127,7 +126,7 @@ static shmccl_result_t make_id(const struct launcher *l, uint8_t id[SHMI_ID_BYTE
                         "to a text that all ranks of this job, and no others, share",
                         l->name);
   }
-  hash_number(&h, shmi_next32(&sequence));
+  hash_number(&h, attempt);
   memcpy(id, h.lane, SHMI_ID_BYTES);
   return SHMCCL_SUCCESS;
 }
@@ -176,6 +175,8 @@ static shmccl_result_t check_one_host(const struct launcher *l, long nranks) {
 }
 
 shmccl_result_t shmccl_comm_init_env(shmccl_comm_t **comm, const shmccl_config_t *config) {
+  static uint32_t attempts; /* by this process; counted before anything can fail, so that ranks stay in step */
+  const uint32_t attempt = shmi_next32(&attempts);
   const struct launcher *l = find_launcher();
   uint8_t id[SHMI_ID_BYTES];
   shmi_options_t options;
@@ -192,6 +193,6 @@ shmccl_result_t shmccl_comm_init_env(shmccl_comm_t **comm, const shmccl_config_t
                       SHMCCL_MAX_RANKS);
   SHMI_RETURN_IF_ERROR(read_number(l->rank, 0, nranks - 1, &rank));
   SHMI_RETURN_IF_ERROR(shmi_options_read(config, &options));
-  SHMI_RETURN_IF_ERROR(make_id(l, id));
+  SHMI_RETURN_IF_ERROR(make_id(l, attempt, id));
   return shmi_comm_create(comm, (int)nranks, id, (int)rank, &options);
 }

@@ -115,12 +115,16 @@ static shmccl_result_t pass(shmccl_comm_t *comm, bool *moved, bool *open) {
   return SHMCCL_SUCCESS;
 }
 
+/* Messages with one peer must not hide what became of another. */
+enum { PASSES_PER_GLANCE = 64 };
+
 static shmccl_result_t run_messages(shmccl_comm_t *comm) {
   struct shmi_wait wait = shmi_wait_begin(comm, "send/recv");
-  for (;;) {
+  for (unsigned passes = 1;; passes++) {
     bool moved, open;
     SHMI_RETURN_IF_ERROR(pass(comm, &moved, &open));
     if (!open) return SHMCCL_SUCCESS;
+    if (passes % PASSES_PER_GLANCE == 0) SHMI_RETURN_IF_ERROR(shmi_wait_glance(&wait, lacks_peer, comm));
     if (moved)
       shmi_wait_progress(&wait);
     else

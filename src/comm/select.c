@@ -37,19 +37,14 @@ static uint32_t mix(uint64_t x) {
   return (uint32_t)(x >> 32);
 }
 
+/* Fields lie side by side and are never added: a difference in one must not be made up for by another. */
 static uint32_t signature_of(const struct shmi_call *c) {
-  uint64_t what = (uint64_t)c->id.collective | (uint64_t)c->id.datatype << 8 | (uint64_t)c->id.op << 16 |
-                  (uint64_t)c->id.root << 24 | (uint64_t)c->two_shot << 40 | (uint64_t)c->inline_data << 41;
-  return mix(what + mix(c->id.count * 0x9e3779b97f4a7c15ull) * 0x100000000ull + c->chunk);
+  const uint32_t what = c->id.collective | c->id.datatype << 4 | c->id.op << 8 | (c->id.root & 0xff) << 12 |
+                        (uint32_t)c->two_shot << 20 | (uint32_t)c->inline_data << 21;
+  return mix((uint64_t)mix(c->id.count * 0x9e3779b97f4a7c15ull + c->chunk) << 32 | what);
 }
 
-/* A block for each pair of ranks. */
-static bool has_blocks(const struct shmi_call *c) {
-  return c->id.collective == SHMI_REDUCE_SCATTER || c->id.collective == SHMI_ALLTOALL ||
-         c->id.collective == SHMI_SCATTER;
-}
-
-static bool has_lanes(const struct shmi_call *c) { return c->two_shot || has_blocks(c); }
+static bool has_lanes(const struct shmi_call *c) { return c->two_shot || shmi_has_blocks(c); }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -64,7 +59,7 @@ static size_t clamp(size_t value, size_t least, size_t most) { return value < le
 
 /* What a rank stages in one turn: some turns for the pipeline to fill, as few meetings as that allows. */
 static size_t wanted_chunk_bytes(const shmccl_comm_t *comm, const struct shmi_call *c) {
-  const size_t bytes = c->id.count * c->element * (has_blocks(c) ? (size_t)comm->nranks : 1);
+  const size_t bytes = c->id.count * c->element * (shmi_has_blocks(c) ? (size_t)comm->nranks : 1);
   if (comm->options.chunk_bytes) return comm->options.chunk_bytes;
   if (comm->oversubscribed) return CHUNK_OVERSUBSCRIBED;
   if (c->two_shot) return clamp(bytes / 8, TWO_SHOT_CHUNK_LEAST, TWO_SHOT_CHUNK_MOST);

@@ -35,11 +35,14 @@ static uint64_t family_of(const struct wish *wishes, int nranks, int color) {
   return family;
 }
 
-/* The others wait for this rank: what keeps it from coming puts the parent into error, where they see it. */
+/* The others wait for this rank: what keeps it from coming puts the parent into error, where they see it. Not so what
+ * all ranks of the part see anyway. */
 static shmccl_result_t create_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                    const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family) {
   shmccl_result_t result = shmi_comm_create_part(out, nranks, id, rank, options, parent, family);
-  if (result == SHMCCL_SUCCESS || result == SHMCCL_ERROR_PEER_DIED || result == SHMCCL_ERROR_TIMEOUT) return result;
+  if (result == SHMCCL_SUCCESS || result == SHMCCL_ERROR_PEER_DIED || result == SHMCCL_ERROR_TIMEOUT ||
+      result == SHMCCL_ERROR_MISMATCH)
+    return result;
   return shmi_abort_raise(parent, result, parent->rank, NULL);
 }
 

@@ -82,12 +82,22 @@ static void sleep_for(uint64_t waited_ns) {
   nanosleep(&t, NULL);
 }
 
+shmccl_result_t shmi_wait_glance(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(w->comm));
+  const uint64_t now = shmi_now_ns();
+  if (!w->checked_ns) w->checked_ns = now;
+  if (now - w->checked_ns < CHECK_NS) return SHMCCL_SUCCESS;
+  w->checked_ns = now;
+  return check_liveness(w, lacks, context);
+}
+
 shmccl_result_t shmi_wait_pause(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
   const uint64_t spins = w->comm->oversubscribed ? SPINS_OVERSUBSCRIBED : SPINS;
   if (++w->looks <= spins) return relax(), SHMCCL_SUCCESS;
   SHMI_RETURN_IF_ERROR(shmi_abort_look(w->comm));
   const uint64_t now = shmi_now_ns(); /* every time: on a busy machine a single yield can last a whole time slice */
-  if (w->looks == spins + 1) w->started_ns = w->checked_ns = now;
+  if (w->looks == spins + 1) w->started_ns = now;
+  if (!w->checked_ns) w->checked_ns = now;
   if (now - w->checked_ns >= CHECK_NS) SHMI_RETURN_IF_ERROR(check(w, now, lacks, context));
   if (now - w->started_ns < SLEEP_AFTER_NS)
     sched_yield();

@@ -27,7 +27,7 @@ int shmi_liveness_held(int fd, int rank);
 /* 1 if anybody but fd's description holds any rank's lock. */
 int shmi_liveness_any_held(int fd);
 
-/* How many forks this process is away from the one that loaded the library. */
+/* How many forks this process is away from the one that created the first communicator. */
 uint32_t shmi_fork_generation(void);
 
 #endif

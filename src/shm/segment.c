@@ -3,8 +3,9 @@
  *
  * Creation is a file without a name (O_TMPFILE) that is sized, filled in and locked, then linked under its name, which
  * fails if the name exists. So there is no moment at which somebody can see a segment that is not complete and alive.
- * Removing a dead file takes the sweeper's lock on it first: whoever has that lock is the only one who may remove the
- * name, and no new file can take the name before, so a sweep never removes a living segment.
+ * Rank 0 removes its own name; while it lives its lock keeps everybody else from doing so. Removing a dead file takes
+ * the sweeper's lock on it first, so only one sweeper removes the name, and no new file can take it before: a sweep
+ * never removes a living segment.
  */
 #include "shm/segment.h"
 
@@ -24,7 +25,7 @@
 #include "shm/liveness.h"
 #include "topo/topo.h"
 
-enum { WINDOW_LEAST = 256 << 10 };
+enum { WINDOW_LEAST = 256 << 10, ALLOCATION_PIECE = 256 << 10 };
 enum { NAME_HEX = 2 * SHMI_ID_BYTES };
 
 static void name_prefix(char out[32]) { snprintf(out, 32, "shmccl-%u-", (unsigned)geteuid()); }
@@ -40,12 +41,17 @@ static shmccl_result_t make_path(char path[PATH_MAX], const uint8_t id[SHMI_ID_B
 
 /* ---- allocation ---------------------------------------------------------------------------------------------- */
 
+/* In pieces: a signal makes the kernel undo the whole of an unfinished one, and a profiler's timer would never let a
+ * large one finish. */
 static int allocate(int fd, size_t offset, size_t length) {
-  int failed;
-  do {
-    failed = fallocate(fd, 0, (off_t)offset, (off_t)length);
-  } while (failed && errno == EINTR);
-  return failed ? errno : 0;
+  while (length > 0) {
+    const size_t piece = length < ALLOCATION_PIECE ? length : ALLOCATION_PIECE;
+    if (!fallocate(fd, 0, (off_t)offset, (off_t)piece))
+      offset += piece, length -= piece;
+    else if (errno != EINTR)
+      return errno;
+  }
+  return 0;
 }
 
 static shmccl_result_t no_space(size_t wanted, int error) {
@@ -201,6 +207,7 @@ static shmccl_result_t fill(struct shmi_segment *s, int fd, int nranks, const sh
   if (error) return no_space(control, error);
   SHMI_RETURN_IF_ERROR(map(s, fd, header.total_bytes));
   memcpy(s->base, &header, sizeof header);
+  s->header = header;
   return SHMCCL_SUCCESS;
 }
 
@@ -285,12 +292,11 @@ static shmccl_result_t check_header(const struct shmi_segment *s, int rank, stru
 
 /* With a living segment open as lock_fd: check, claim, map. */
 static shmccl_result_t join(struct shmi_segment *s, int rank) {
-  struct shmi_header header;
-  SHMI_RETURN_IF_ERROR(check_header(s, rank, &header));
+  SHMI_RETURN_IF_ERROR(check_header(s, rank, &s->header));
   SHMI_RETURN_IF_ERROR(claim(s, rank));
   int fd = open(path_of(s->lock_fd).text, O_RDWR | O_CLOEXEC);
   if (fd < 0) return cannot_reopen();
-  shmccl_result_t result = map(s, fd, header.total_bytes);
+  shmccl_result_t result = map(s, fd, s->header.total_bytes);
   close(fd);
   return result;
 }

@@ -17,8 +17,9 @@ enum { SHMI_ID_BYTES = 16 };
 struct shmi_segment {
   uint8_t *base; /* NULL: not attached */
   size_t bytes;
-  int lock_fd; /* this rank's liveness lock; -1: none */
-  int named;   /* rank 0: the name is still there and ours to remove */
+  int lock_fd;               /* this rank's liveness lock; -1: none */
+  int named;                 /* rank 0: the name is still there and ours to remove */
+  struct shmi_header header; /* as checked: what lies in the mapping could still be changed */
   char path[PATH_MAX];
 };
 
@@ -42,9 +43,5 @@ void shmi_segment_detach(struct shmi_segment *s, int forked);
 
 /* Removes what dead communicators of this user have left in the segment folder. */
 void shmi_segment_sweep(void);
-
-static inline const struct shmi_header *shmi_segment_header(const struct shmi_segment *s) {
-  return (const struct shmi_header *)(const void *)s->base;
-}
 
 #endif

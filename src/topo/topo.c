@@ -22,14 +22,10 @@ static void load(void) {
     topology = t;
 }
 
-/* The process's topology; freed when the library is unloaded. */
+/* The process's topology; never freed, since other threads may still ask while the process exits. */
 static hwloc_topology_t get(void) {
   pthread_once(&once, load);
   return topology;
-}
-
-__attribute__((destructor)) static void unload(void) {
-  if (topology) hwloc_topology_destroy(topology);
 }
 
 /* ---- CPUs ------------------------------------------------------------------------------------------------------- */

@@ -53,6 +53,7 @@ struct thread {
   uint32_t steps; /* each thread counts for itself: there is no meeting between calls */
   uint64_t seed;
   int stream;
+  uint64_t far;
 };
 
 struct waiting {
@@ -83,6 +84,7 @@ static void run_call(struct thread *t, const struct shmi_call *call) {
                              .call = call,
                              .tile = TILE,
                              .stream = t->stream && (uintptr_t)call->recvbuf % call->element == 0,
+                             .far = t->far,
                              .await = await,
                              .context = &waiting,
                              .barrier = &t->rank->barrier,
@@ -141,8 +143,9 @@ static void finish_rank(struct rank *rank) {
 static void run_threads(struct rank *ranks, int nranks, struct harness_random *r) {
   struct thread threads[RANKS_MOST * THREADS];
   const int stream = (int)harness_below(r, 2);
+  const uint64_t far = harness_below(r, 2) ? harness_bits(r) : 0;
   for (int i = 0; i < nranks * THREADS; i++) {
-    threads[i] = (struct thread){.rank = &ranks[i / THREADS], .tid = i % THREADS, .stream = stream};
+    threads[i] = (struct thread){.rank = &ranks[i / THREADS], .tid = i % THREADS, .stream = stream, .far = far};
     threads[i].seed = harness_bits(r);
     CHECK(!pthread_create(&threads[i].id, NULL, run_thread, &threads[i]));
   }
@@ -162,7 +165,7 @@ static void run(struct harness_random *r, const struct shmi_header *header, uint
   shmccl_comm_t settings = {.nranks = (int)header->nranks, .world = shmi_layout_world(header, segment, 0)};
   struct call calls[CALLS];
   settings.options.algorithm = harness_below(r, 3);
-  settings.options.chunk_bytes = 64 + harness_below(r, 1500);
+  settings.options.chunk_bytes = 64 + harness_below(r, 5000);
   settings.world.window_bytes = harness_below(r, 2) ? header->window_bytes : 0;
   for (int i = 0; i < CALLS; i++) calls[i] = choose_call(r, settings.nranks, settings.options.chunk_bytes);
   memset(segment, 0, header->total_bytes);

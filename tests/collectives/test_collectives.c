@@ -18,7 +18,7 @@ struct plan {
   uint64_t seed;
   shmccl_unique_id_t id;
   shmccl_config_t config;
-  bool streams; /* write recvbufs of all sizes past the caches, as is done for large ones */
+  bool streams; /* write recvbufs of all sizes, and staging for some ranks, past the caches */
   int samples;
 };
 
@@ -44,6 +44,12 @@ static size_t largest(const shmccl_config_t *config, int nranks) {
 /* ---- corners ------------------------------------------------------------------------------------------------------
  */
 
+/* The seed also says which ranks count as far, whatever this machine's caches are like. */
+static void run_call(const struct call *c, struct buffers *buffers, shmccl_comm_t *comm) {
+  if (comm->stream_bytes == 0) comm->far = c->seed;
+  call_once(c, buffers, comm);
+}
+
 static bool op_counts(const struct call *c) { return call_reduces(c) || c->op == SHMCCL_SUM; }
 
 /* Every collective, type and operator, at one small and one larger count. */
@@ -56,7 +62,7 @@ static void run_product(shmccl_comm_t *comm, struct buffers *buffers, struct har
         c.type = (shmccl_datatype_t)type;
         c.op = (shmccl_redop_t)op;
         c.count = harness_below(r, 2) ? 3 : 1031;
-        if (op_counts(&c)) call_once(&c, buffers, comm);
+        if (op_counts(&c)) run_call(&c, buffers, comm);
       }
 }
 
@@ -72,7 +78,7 @@ static void run_corner_counts(shmccl_comm_t *comm, struct buffers *buffers, stru
         const size_t elements = corners[i] / shmccl_datatype_size(c.type);
         c.collective = (enum shmi_collective)collective;
         c.count = elements + shift > 0 ? elements + shift - 1 : 0;
-        if (c.count * shmccl_datatype_size(c.type) <= largest(config, nranks)) call_once(&c, buffers, comm);
+        if (c.count * shmccl_datatype_size(c.type) <= largest(config, nranks)) run_call(&c, buffers, comm);
       }
 }
 
@@ -86,7 +92,7 @@ static void run_roots(shmccl_comm_t *comm, struct buffers *buffers, struct harne
         c.in_place = misalignment & 1;
         c.send_misalignment = misalignment;
         c.recv_misalignment = 3 - misalignment;
-        call_once(&c, buffers, comm);
+        run_call(&c, buffers, comm);
       }
 }
 
@@ -136,7 +142,7 @@ static void run_rank(int rank, int nranks, void *context) {
   run_corner_counts(comm, &buffers, &r, nranks, &plan->config);
   for (int i = 0; i < plan->samples; i++) {
     const struct call c = call_random(&r, nranks, largest(&plan->config, nranks));
-    call_once(&c, &buffers, comm);
+    run_call(&c, &buffers, comm);
   }
   CHECK_OK(shmccl_comm_finalize(comm));
   CHECK_OK(shmccl_comm_destroy(comm));

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "calls.h"
-#include "shm/layout.h"
+#include "comm/comm.h"
 
 enum { MESSAGES_MOST = 40 };
 
@@ -169,6 +169,7 @@ static void run_rank(int rank, int nranks, void *context) {
   CHECK_OK(shmccl_comm_init_rank(&comm, nranks, &plan->id, rank, &plan->config));
   for (int i = 0; i < (HARNESS_SLOW ? 8 : 60); i++) {
     const struct call c = call_random(&r, nranks, 20000);
+    comm->far = harness_bits(&own); /* whatever this machine's caches are like */
     run_random_group(&r, rank, nranks, &own, comm);
     if (i % 2) call_once(&c, &buffers, comm);
     run_ring(&r, rank, nranks, i % 3 ? harness_below(&r, 600) : harness_below(&r, 300000), &own, comm);
