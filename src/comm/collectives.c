@@ -145,8 +145,9 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
                             .measures = shmi_distance_wanted(&comm->sized_calls, c->id.count * c->element)};
   struct shmi_block block = {
       .nthreads = 1, .world = &comm->world, .call = c, .tile = SHMI_TILE, .await = await_all, .context = &meeting};
-  block.stream = c->id.count * c->element * (shape->recv_is_n ? (size_t)comm->nranks : 1) >= comm->stream_bytes &&
-                 (uintptr_t)c->recvbuf % c->element == 0;
+  const size_t n = (size_t)comm->nranks, block_bytes = c->id.count * c->element;
+  const size_t user_bytes = block_bytes * ((shape->send_is_n ? n : 1) + (shape->recv_is_n ? n : 1));
+  block.stream = user_bytes >= comm->stream_bytes && (uintptr_t)c->recvbuf % c->element == 0;
   if (block.stream) block.tile = SHMI_TILE_STREAM;
   shmi_fpenv_t environment = {0};
   if (shape->reduces) {

@@ -23,7 +23,7 @@ struct shmi_message { /* a send or receive noted in a group */
   bool complete;
 };
 
-enum { SHMI_DISTANCE_SAMPLES = 4 };
+enum { SHMI_DISTANCE_SAMPLES = 8 };
 
 struct shmccl_comm {
   int rank, nranks;
@@ -38,7 +38,7 @@ struct shmccl_comm {
   uint64_t lanes_allocated; /* bit p: the pair slots toward rank p */
   bool oversubscribed;      /* more ranks than CPUs: spinning would keep a peer from running */
   bool finalized, in_group;
-  size_t stream_bytes;                /* results of this size and more are written past the caches */
+  size_t stream_bytes;                /* calls with more user memory write it past the caches */
   const struct shmi_call_id *calling; /* the collective that the owner is in, or NULL */
   uint64_t far;                       /* bit r: rank r is far (distance.c) */
   uint32_t sized_calls, sized_groups; /* large enough for distance.c, of collectives and of send and recv */

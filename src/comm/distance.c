@@ -16,7 +16,9 @@ enum {
   CALLS_PER_SAMPLE = 8,
   BYTES_LEAST = 4096,       /* smaller calls neither measure nor profit */
   BYTES_ALWAYS = 256 << 10, /* calls from here on measure every time: they can afford it */
-  FAR_NS = 85,              /* between a neighbour's 20 to 60 and the 110 to 200 of another cache or socket */
+  FAR_NS = 60,              /* between a neighbour's 10 to 40 and the 80 to 200 of another cache or socket */
+  FAR_ENTER = 4,            /* far samples of SHMI_DISTANCE_SAMPLES that make a rank far ... */
+  FAR_STAY = 2,             /* ... and that keep it so */
 };
 
 bool shmi_distance_wanted(uint32_t *calls, size_t bytes) {
@@ -41,11 +43,11 @@ static bool time_beacon(shmccl_comm_t *comm, int peer, uint64_t *ns) {
   return true;
 }
 
-/* Half of the newest samples: an interrupt makes one longer, a prefetched line makes one shorter. */
+/* Of the newest samples an interrupt makes some longer, and a line fetched ahead makes some shorter. */
 static bool is_far(const shmccl_comm_t *comm, int peer) {
   int far = 0;
   for (int i = 0; i < SHMI_DISTANCE_SAMPLES; i++) far += comm->distances_ns[peer][i] > FAR_NS;
-  return 2 * far >= SHMI_DISTANCE_SAMPLES;
+  return far >= (comm->far >> peer & 1 ? FAR_STAY : FAR_ENTER);
 }
 
 void shmi_distance_measure(shmccl_comm_t *comm) {
@@ -54,6 +56,10 @@ void shmi_distance_measure(shmccl_comm_t *comm) {
     if (peer == comm->rank || !time_beacon(comm, peer, &ns)) continue;
     comm->distances_ns[peer][comm->lit_seen[peer] % SHMI_DISTANCE_SAMPLES] =
         (uint16_t)(ns < UINT16_MAX ? ns : UINT16_MAX);
-    comm->far = (comm->far & ~(1ull << peer)) | (uint64_t)is_far(comm, peer) << peer;
+    const uint64_t bit = 1ull << peer, far = is_far(comm, peer) ? bit : 0;
+    if ((comm->far & bit) == far) continue;
+    comm->far ^= bit;
+    SHMI_INFO("rank %d: rank %d is %s: a line of its cache takes %llu ns", comm->rank, peer, far ? "far" : "near",
+              (unsigned long long)ns);
   }
 }

@@ -107,6 +107,7 @@ struct shmi_control {
   uint8_t cpus[SHMI_CPU_MASK_BYTES];
   struct shmi_abort_line abort;
   struct shmi_step_line step[2];
+  uint8_t gap[7 * SHMI_LINE]; /* keeps the beacon out of what processors fetch ahead of the lines above */
   struct shmi_beacon beacon;
   /* struct shmi_pair_out [nranks], struct shmi_pair_in [nranks] follow */
 };
@@ -123,7 +124,7 @@ SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_out) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_in) == SHMI_LINE);
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 6 * SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 13 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_control, step) == 3 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_step_line, payload) % 16 == 0);
 
