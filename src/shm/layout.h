@@ -7,7 +7,7 @@
  *   member      who it is: written at attach, `state` last
  *   cpus        the CPUs that it may use, a bit each (those from 1024 on are not counted)
  *   abort       why it gave up: `cause` last
- *   step[2]     word of the newest step of either parity, and up to 112 payload bytes beside it
+ *   step[2]     word of the newest step of either parity, and up to SHMI_INLINE_BYTES of payload beside it
  *   beacon      a line that is written now and then, for peers to time their reading of it (comm/distance.c)
  *   pair_out[n] for each peer: the words of the message slots toward it
  *   pair_in[n]  for each peer: how many of its message slots this rank has emptied
@@ -30,8 +30,9 @@
 #define SHMI_MAGIC          0x6c63636d6873ull /* "shmccl" */
 #define SHMI_LAYOUT_VERSION 1u
 #define SHMI_LINE           128
+#define SHMI_STEP_BYTES     512
 #define SHMI_PAGE           4096
-#define SHMI_INLINE_BYTES   112
+#define SHMI_INLINE_BYTES   (SHMI_STEP_BYTES - 16)
 #define SHMI_PAIR_SLOTS     4
 
 struct shmi_header {
@@ -74,6 +75,7 @@ struct shmi_abort_line {
   uint8_t pad[SHMI_LINE - 40];
 };
 
+/* Small messages need no line but these four: a slot's would be three more, elsewhere. */
 struct shmi_step_line {
   uint64_t word; /* shmi_word(step, signature); published */
   uint64_t pad;
@@ -121,10 +123,10 @@ SHMI_ASSERT_LAYOUT(sizeof(struct shmi_header) <= SHMI_PAGE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_header, total_bytes) == 16);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_member) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_out) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_in) == SHMI_LINE);
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 13 * SHMI_LINE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 11 * SHMI_LINE + 2 * SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_control, step) == 3 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_step_line, payload) % 16 == 0);
 

@@ -70,7 +70,7 @@ static void run_product(shmccl_comm_t *comm, struct buffers *buffers, struct har
 static void run_corner_counts(shmccl_comm_t *comm, struct buffers *buffers, struct harness_random *r, int nranks,
                               const shmccl_config_t *config) {
   const size_t n = (size_t)nranks, chunk = config->chunk_bytes ? config->chunk_bytes : 32768;
-  const size_t corners[] = {1, 112, 112 / n / 16 * 16, 4096, 4096 * n, chunk, chunk * n, chunk / n, 64 * n, 3 * chunk};
+  const size_t corners[] = {1, 496, 496 / n / 16 * 16, 4096, 4096 * n, chunk, chunk * n, chunk / n, 64 * n, 3 * chunk};
   for (int collective = 0; collective < SHMI_BARRIER; collective++)
     for (size_t i = 0; i < LENGTH(corners); i++)
       for (size_t shift = 0; shift < 3; shift += HARNESS_SLOW ? 2 : 1) {

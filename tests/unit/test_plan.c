@@ -281,7 +281,7 @@ static uint64_t least_staging(int nranks) {
 
 /* All small shapes: counts around the places where something begins, in every combination with chunk sizes. */
 static void small_shapes_are_right(void **state) {
-  static const size_t counts[] = {0, 1, 3, 7, 8, 14, 15, 28, 63, 64, 65, 112, 113, 129, 200, 577};
+  static const size_t counts[] = {0, 1, 3, 7, 8, 15, 31, 61, 62, 63, 64, 65, 124, 125, 248, 496, 497, 577, 800};
   static const uint64_t chunks[] = {64, 100, 1000, 4096, 0};
   (void)state;
   for (int nranks = 2; nranks <= RANKS_MOST; nranks++) {
