@@ -1,9 +1,15 @@
 #!/bin/sh
 # Runs the README's example ($1) as two processes and compares what they print; then without ranks, which it must refuse.
+# In the source folder ($2) README and example must be the same text.
 set -eu
 unset RANK OMPI_COMM_WORLD_RANK PMI_RANK SLURM_PROCID SHMCCL_RANK
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
+
+sed -n '/^#include/,$p' "$2/tests/examples/readme.c" >"$output/example"
+awk '/^```c$/ { inside = 1; next } inside && /^```/ { exit } inside' "$2/README.md" >"$output/readme"
+diff "$output/readme" "$output/example"
+
 export SHMCCL_ID="readme-$$" SHMCCL_NRANKS=2
 
 SHMCCL_RANK=1 "$1" >"$output/1" &

@@ -1,12 +1,14 @@
 /*
  * arguments.c - wrong arguments of every public call: the code, one line, nothing written, and the communicator goes on
  * working, on all ranks. Also what looks wrong and is allowed: no elements and no buffers, and each way of being in
- * place.
+ * place; and that errors can be silenced from the first call on.
  */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "trouble/support.h"
 
@@ -289,6 +291,18 @@ static void short_config(struct tr_job *job, int rank) {
   shmccl_comm_destroy(comm);
 }
 
+/* Enough for two ranks, too little for four: all are told so, and none waits for another. */
+static void small_staging(struct tr_job *job, int rank) {
+  const shmccl_config_t config = {sizeof(shmccl_config_t), 10000, 64 << 10, 0, SHMCCL_ALGORITHM_AUTO};
+  shmccl_comm_t *comm = untouched;
+  const uint64_t start_ns = tr_now_ns();
+  EXPECT(shmccl_comm_init_rank(&comm, job->nranks, &job->id, rank, &config), SHMCCL_ERROR_INVALID_ARGUMENT,
+         "SHMCCL_STAGING_BYTES|65536 bytes|4 ranks");
+  CHECK(tr_now_ns() < start_ns + 1000000000u, "rank %d was told after more than a second", rank);
+  EXPECT(shmccl_comm_init_all(&comm, job->nranks, &config), SHMCCL_ERROR_INVALID_ARGUMENT, "SHMCCL_STAGING_BYTES");
+  CHECK(comm == untouched, "comm was written by a call that failed");
+}
+
 static void queries(struct tr_job *job, int rank) {
   int number = -7;
   shmccl_result_t state = (shmccl_result_t)-7;
@@ -323,13 +337,30 @@ static void test_texts(void) {
   CHECK(!strcmp(shmccl_last_error(), ""), "last error before any: %s", shmccl_last_error());
 }
 
+/* In a process that has made nothing yet: before tr_begin. */
+static void test_silent_first_call(void) {
+  int status = -1;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("SHMCCL_DEBUG", "none", 1);
+    tr_catch_stderr();
+    EXPECT_AGAIN(shmccl_get_unique_id(NULL), SHMCCL_ERROR_INVALID_ARGUMENT);
+    CHECK(strstr(shmccl_last_error(), "id is NULL"), "last error is '%s'", shmccl_last_error());
+    _exit(tr_failed() ? 1 : 0);
+  }
+  waitpid(pid, &status, 0);
+  CHECK(status == 0, "the first call of a process that wants no lines: %x", (unsigned)status);
+}
+
 int main(void) {
+  test_silent_first_call();
   tr_begin();
   test_texts();
   tr_run(NRANKS, collectives, NULL);
   tr_run(2, messages, NULL);
   tr_run(1, creation, NULL);
   tr_run(1, configs, NULL);
+  tr_run(4, small_staging, NULL);
   for (int nranks = 1; nranks <= 2; nranks++) {
     tr_run(nranks, short_config, NULL);
     tr_run(nranks, queries, NULL);

@@ -2,8 +2,9 @@
  * death.c - a rank that dies in the middle is named by all others within a second.
  *
  * Each rank in turn is killed at a random moment of every kind of call, alone and with children of its own that go on
- * living; also a process of two ranks, a rank that is only stopped, one that is interrupted from the keyboard, and one
- * that just ends after its last call, which is no trouble.
+ * living; also a process of two ranks, a rank that dies or leaves while the others are busy with each other, one that
+ * is only stopped, one that is interrupted from the keyboard, and one that just ends after its last call, which is no
+ * trouble.
  */
 #include <signal.h>
 #include <spawn.h>
@@ -263,6 +264,61 @@ static void test_process_of_two_ranks(void) {
   }
 }
 
+/* ---- busy with each other ------------------------------------------------------------------------------------------
+ */
+
+enum { BUSY_MESSAGES = 4000, BUSY_BYTES = 16 << 20 }; /* many seconds' */
+
+static shmccl_result_t note_exchange(shmccl_comm_t *comm, int peer, const char *out, char *in) {
+  shmccl_result_t result = SHMCCL_SUCCESS;
+  for (int i = 0; i < BUSY_MESSAGES && result == SHMCCL_SUCCESS; i++) {
+    result = shmccl_send(out, BUSY_BYTES, SHMCCL_INT8, peer, comm, NULL);
+    if (result == SHMCCL_SUCCESS) result = shmccl_recv(in, BUSY_BYTES, SHMCCL_INT8, peer, comm, NULL);
+  }
+  return result;
+}
+
+/* Ranks 0 and 1 exchange, in one group; rank 0 also waits there for rank 2, which never sends: it leaves, if the
+ * argument says so, or is killed. */
+static void busy(struct tr_job *job, int rank) {
+  const bool *leaves = job->argument;
+  char *out = calloc(1, BUSY_BYTES), *in = calloc(1, BUSY_BYTES), word = 0;
+  shmccl_comm_t *comm = tr_join_comm(job, rank, &patient);
+  if (rank < 2) {
+    EXPECT_OK(shmccl_group_start(comm));
+    if (rank == 0) EXPECT_OK(shmccl_recv(&word, 1, SHMCCL_INT8, 2, comm, NULL));
+    EXPECT_OK(note_exchange(comm, 1 - rank, out, in));
+    tr_set(&job->slots[rank].phase, 1);
+    shmccl_result_t result = shmccl_group_end(comm);
+    tr_tell(job, rank, result);
+    EXPECT(result, SHMCCL_ERROR_PEER_DIED, "rank 2 ");
+  } else {
+    tr_set(&job->slots[rank].phase, 1);
+    tr_await_all(job, 1);
+    tr_sleep_ms(50);
+    while (!*leaves) pause();
+    tr_tell(job, rank, SHMCCL_SUCCESS);
+  }
+  shmccl_comm_destroy(comm);
+  free(out);
+  free(in);
+}
+
+static void test_busy_with_each_other(void) {
+  for (int leaves = 0; leaves < 2; leaves++) {
+    struct tr_job job;
+    const unsigned dead = 1u << 2;
+    tr_start(&job, 3, busy, &(bool){leaves});
+    tr_await_all(&job, 1);
+    if (!leaves) tr_sleep_ms(50);
+    uint64_t died_ns = tr_now_ns();
+    if (!leaves) kill(job.pids[2], SIGKILL);
+    settle(&job, dead);
+    check_survivors(&job, dead, leaves ? job.slots[2].told_ns : died_ns, leaves ? "left by rank 2" : "rank 2 killed");
+    tr_join(&job, leaves ? 0 : dead);
+  }
+}
+
 /* ---- stopped, not dead ----------------------------------------------------------------------------------------------
  */
 
@@ -324,6 +380,7 @@ int main(void) {
   test_children_live_on();
   test_interrupted();
   test_process_of_two_ranks();
+  test_busy_with_each_other();
   test_stopped_for_too_long();
   test_stopped_for_a_while();
   test_ends_after_last_call();

@@ -2,8 +2,8 @@
  * mismatch.c - ranks that do not make the same calls are told so, all of them, with both calls' names.
  *
  * One odd rank of two, three and four calls something else than the others: another collective, count, type, operator
- * or root; in some runs it, or one of the others, is late. Also messages whose two ends differ, and options and numbers
- * of ranks that differ at init.
+ * or root; in some runs it, or one of the others, is late. Also messages whose two ends differ, options and numbers of
+ * ranks that differ at init, and options that differ in one part of a split, which is that part's trouble only.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,10 +212,35 @@ static void test_init(void) {
     }
 }
 
+/* ---- split ---------------------------------------------------------------------------------------------------------
+ */
+
+/* Ranks 2 and 3 do not get their part; ranks 0 and 1 do, and the parent stays usable for all. */
+static void differ_in_part(struct tr_job *job, int rank) {
+  const int color = rank / 2;
+  shmccl_config_t config = patient;
+  shmccl_comm_t *comm = tr_join_comm(job, rank, &patient), *part = NULL;
+  config.timeout_ms = 10000 + (uint64_t)(rank == 3);
+  shmccl_result_t result = shmccl_comm_split(comm, color, 0, &part, color ? &config : NULL);
+  if (color == 0) EXPECT_OK(result);
+  if (color == 1) EXPECT(result, SHMCCL_ERROR_MISMATCH, rank == 3 ? "SHMCCL_TIMEOUT_MS|10000|10001" : "rank |disagree");
+  CHECK((part != NULL) == (color == 0), "newcomm after %s", shmccl_error_string(result));
+  EXPECT_OK(shmccl_barrier(comm, NULL));
+  if (part) EXPECT_OK(shmccl_barrier(part, NULL));
+  shmccl_comm_destroy(part);
+  EXPECT_OK(shmccl_barrier(comm, NULL));
+  shmccl_comm_destroy(comm);
+}
+
+static void test_split(void) {
+  for (int i = 0; i < 5; i++) tr_run(4, differ_in_part, NULL);
+}
+
 int main(void) {
   tr_begin();
   test_collectives();
   test_messages();
   test_init();
+  test_split();
   return tr_end();
 }

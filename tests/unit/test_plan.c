@@ -324,6 +324,44 @@ static uint32_t signature_of(const struct call *c) {
   return m.calls[0].signature;
 }
 
+/* All types, operators and roots of one count, of which types change the chunk too: one must not make up for another.
+ */
+static void signatures_of_count_differ(enum shmi_collective collective, size_t count) {
+  uint32_t seen[SHMCCL_DATATYPE_COUNT * SHMCCL_REDOP_COUNT];
+  size_t n = 0;
+  struct call c = {.collective = collective, .count = count};
+  const int ops = call_reduces(&c) ? SHMCCL_REDOP_COUNT : 1, roots = call_rooted(&c) ? m.nranks : 1;
+  for (int type = 0; type < SHMCCL_DATATYPE_COUNT; type++)
+    for (int i = 0; i < ops * roots; i++) {
+      c.type = (shmccl_datatype_t)type, c.op = (shmccl_redop_t)(i % ops), c.root = i / ops;
+      say(&c);
+      CHECK(n < LENGTH(seen));
+      seen[n] = signature_of(&c);
+      for (size_t j = 0; j < n; j++) assert_int_not_equal(seen[j], seen[n]);
+      n++;
+    }
+}
+
+/* Counts and chunks whose signatures were equal for types of different sizes, and others; the same in every run, since
+ * 32 bits of some millions of pairs may be equal by chance. */
+static void signatures_of_types_differ(void **state) {
+  static const size_t once_equal[] = {8448, 8704, 9216, 32256};
+  static const uint64_t chunks[] = {0, 64, 2048, 4096};
+  struct harness_random same = harness_random(1);
+  (void)state;
+  open_model(4, 16 << 20, &source); /* slots that do not cut the default chunks */
+  for (size_t i = 0; i < 200 + LENGTH(once_equal); i++) {
+    const size_t count = i < LENGTH(once_equal) ? once_equal[i] : 1 + harness_below(&same, 1 << 18);
+    for (size_t j = 0; j < LENGTH(chunks); j++) {
+      choose_options(SHMCCL_ALGORITHM_AUTO, chunks[j], false, 0);
+      signatures_of_count_differ(SHMI_ALLGATHER, count);
+      signatures_of_count_differ(SHMI_ALLREDUCE, count);
+      signatures_of_count_differ(SHMI_BROADCAST, count);
+    }
+  }
+  close_model();
+}
+
 /* Every difference that ranks must be told of. */
 static void signatures_differ(void **state) {
   (void)state;
@@ -384,6 +422,7 @@ int main(void) {
       cmocka_unit_test(small_shapes_are_right),
       cmocka_unit_test(random_shapes_are_right),
       cmocka_unit_test(signatures_differ),
+      cmocka_unit_test(signatures_of_types_differ),
       cmocka_unit_test(longest_calls_do_not_overflow),
   };
   source = harness_random(harness_seed());
