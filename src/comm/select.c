@@ -68,7 +68,7 @@ static size_t wanted_chunk_bytes(const shmccl_comm_t *comm, const struct shmi_ca
 
 /* Successive steps put their `bytes` at successive places of a window. */
 static void wander(struct shmi_call *c, size_t bytes, size_t window) {
-  c->piece = (bytes + SHMI_LINE - 1) / SHMI_LINE * SHMI_LINE;
+  c->piece = bytes > SHMI_LINE ? (bytes + SHMI_LINE - 1) / SHMI_LINE * SHMI_LINE : SHMI_LINE;
   c->places = (uint32_t)clamp(window / c->piece, 1, PLACES_MOST);
 }
 
