@@ -139,14 +139,14 @@ static void run_alone(const struct shmi_call *c) {
 
 static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call *c) {
   const struct shape *shape = &shapes[c->id.collective];
+  const size_t n = (size_t)comm->nranks, block_bytes = c->id.count * c->element;
+  const size_t user_bytes = block_bytes * ((shape->send_is_n ? n : 1) + (shape->recv_is_n ? n : 1));
   struct meeting meeting = {.comm = comm,
                             .call = c,
                             .last = comm->steps + c->nsteps,
-                            .measures = shmi_distance_wanted(&comm->sized_calls, c->id.count * c->element)};
+                            .measures = shmi_distance_wanted(&comm->sized_calls, block_bytes)};
   struct shmi_block block = {
       .nthreads = 1, .world = &comm->world, .call = c, .tile = SHMI_TILE, .await = await_all, .context = &meeting};
-  const size_t n = (size_t)comm->nranks, block_bytes = c->id.count * c->element;
-  const size_t user_bytes = block_bytes * ((shape->send_is_n ? n : 1) + (shape->recv_is_n ? n : 1));
   block.stream = user_bytes >= comm->stream_bytes && (uintptr_t)c->recvbuf % c->element == 0;
   if (block.stream) block.tile = SHMI_TILE_STREAM;
   shmi_fpenv_t environment = {0};
