@@ -27,9 +27,9 @@ const struct shmi_variable *shmi_variable_find(const char *name) {
 
 static int least(int a, int b) { return a < b ? a : b; }
 
-/* How many characters must be inserted, removed, replaced or swapped with the next to make b of a; both are at most
- * NAME_MOST long. */
-static int distance(const char *a, const char *b) {
+/* How many characters must be inserted, removed, replaced or swapped with the next to make b of a; *to_start: to make
+ * any beginning of b. b is at most NAME_MOST long. */
+static int distance(const char *a, const char *b, int *to_start) {
   int rows[3][NAME_MOST + 1], *before = rows[0], *above = rows[1], *row = rows[2];
   const int length = (int)strlen(b);
   for (int j = 0; j <= length; j++) row[j] = j;
@@ -42,15 +42,17 @@ static int distance(const char *a, const char *b) {
       if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = least(row[j], before[j - 2] + 1);
     }
   }
+  *to_start = row[length];
+  for (int j = 0; j < length; j++) *to_start = least(*to_start, row[j]);
   return row[length];
 }
 
 /* How unlike they are: a name cut short or gone on with is the likeliest mistake. */
 static int unlikeness(const char *unknown, const char *known) {
-  const size_t length = strlen(unknown), known_length = strlen(known);
-  if (length >= 3 && !strncmp(unknown, known, length < known_length ? length : known_length))
-    return length != known_length;
-  return 2 * distance(unknown, known);
+  int to_start;
+  const int whole = 2 * distance(unknown, known, &to_start);
+  if (strlen(unknown) < 3) return whole;
+  return !strncmp(unknown, known, strlen(known)) ? least(whole, 1) : least(whole, 2 * to_start + 1);
 }
 
 const struct shmi_variable *shmi_variable_nearest(const char *unknown) {
