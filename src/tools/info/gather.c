@@ -102,11 +102,13 @@ static void gather_settings(struct info *info) {
   }
 }
 
-/* What the library makes of it: a value that it does not know counts as none. */
+/* What the library made of it: it goes on without a value that it does not know. */
 static void set_effective(struct info *info, const char *name, const char *value) {
   struct setting *s = find_setting(info, name);
-  if (!strcmp(s->origin, "environment") && strcasecmp(s->value, value)) s->origin = "invalid";
-  snprintf(s->value, sizeof s->value, "%s", value);
+  if (!strcmp(s->origin, "environment") && strcasecmp(s->value, value))
+    s->origin = "invalid";
+  else
+    snprintf(s->value, sizeof s->value, "%s", value);
 }
 
 static void gather_launcher(struct info *info) {

@@ -109,7 +109,7 @@ static void print_placement(const struct info *info) {
     snprintf(label, sizeof label, "node %d", m->nodes[i].index);
     row(label, "CPUs %s, %s of memory", m->nodes[i].cpus, size(m->nodes[i].memory_bytes).text);
   }
-  if (!info->planned) return row("staging", "%snone: see the message above%s", style.red, style.plain);
+  if (!info->planned) return row("staging", "%snone: standard error says why%s", style.red, style.plain);
   row("staging", "up to %s in %s: %s a rank, two slots of %s and %s for send and recv",
       size(p->staging_stride * p->nranks).text, info->folder.path, size(p->staging_stride).text,
       size(p->slot_bytes).text, size(p->staging_stride - 2 * p->slot_bytes).text);
