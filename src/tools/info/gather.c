@@ -85,10 +85,11 @@ static void gather_folder(struct folder *folder) {
 
 /* ---- settings ---------------------------------------------------------------------------------------------------- */
 
+/* name: of a row of variables.def */
 static struct setting *find_setting(struct info *info, const char *name) {
   for (int i = 0; i < info->nsettings; i++)
     if (!strcmp(info->settings[i].name, name)) return &info->settings[i];
-  return NULL;
+  abort();
 }
 
 static void gather_settings(struct info *info) {
