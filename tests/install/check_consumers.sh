@@ -35,3 +35,4 @@ for language in "$cc $here/consumer/consumer.c" "$cxx $work/consumer.cpp"; do
 done
 
 check_tools "$prefix"
+[ "$("$prefix/bin/shmccl-info" --version)" = "shmccl-info $version" ] || fail "the header's version is not $version"

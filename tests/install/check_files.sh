@@ -21,6 +21,10 @@ quiet "$source/tests/compile/check_symbols.sh" "$libraries/libshmccl.so" "$nm" "
 [ "$(readlink "$libraries/libshmccl.so")" != "" ] || fail "libshmccl.so is no link"
 readelf -d "$libraries/libshmccl.so" | grep -qE 'SONAME.*\[libshmccl\.so\.[0-9]+\]' || fail "no soname"
 
+alien=$("$nm" --defined-only --extern-only --format=posix "$libraries/libshmccl.a" | awk 'NF > 1 { print $1 }' |
+  grep -vE '^(shmccl|shmi)_' || true)
+[ -z "$alien" ] || fail "libshmccl.a defines names that others may have: $alien"
+
 # Needs. GLIBC_ABI_* are newer than their numbers say: glibc 2.36.
 find "$prefix" -type f \( -path '*/bin/*' -o -name '*.so*' \) >"$work/binaries"
 [ "$(wc -l <"$work/binaries")" -ge 3 ]
