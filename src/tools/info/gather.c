@@ -153,10 +153,10 @@ static void gather_thresholds(struct info *info) {
   if (shmi_tuning_path() && shmi_tuning_read(shmi_tuning_path(), &tuning, message))
     find_setting(info, "SHMCCL_TUNING_FILE")->origin = "invalid";
   info->options.thresholds = shmi_tuning_thresholds(info->nranks); /* says what is wrong */
-  add_threshold(info, "one_shot_most", t->one_shot_most, "the largest message that a reduction does in one shot");
-  add_threshold(info, "reduce_chunk", t->reduce_chunk,
+  add_threshold(info, "one-shot-most", t->one_shot_most, "the largest message that a reduction does in one shot");
+  add_threshold(info, "reduce-chunk", t->reduce_chunk,
                 "the most that a rank stages in one step of a two-shot reduction");
-  add_threshold(info, "copy_chunk", t->copy_chunk, "the most that it stages in one step of any other collective");
+  add_threshold(info, "copy-chunk", t->copy_chunk, "the most that it stages in one step of any other collective");
 }
 
 static bool is_valid(const struct info *info) {
