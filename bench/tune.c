@@ -184,26 +184,31 @@ static enum party_result start_tuned(struct tuner *t, char *path, size_t size) {
   return start(t, 1, &setup);
 }
 
-/* Times by size with the built-in thresholds and with the new ones, into the set's points and builtin_us. */
-static enum party_result measure_times(struct tuner *t, double *builtin_us) {
+/* With the built-in thresholds, beside the set's points. */
+struct times {
+  double builtin_us[SHMI_TUNING_POINTS_MOST];
+  double ratios[SHMI_TUNING_POINTS_MOST]; /* the new thresholds' times to these */
+};
+
+static enum party_result measure_times(struct tuner *t, struct times *times) {
   for (int64_t bytes = 8; bytes <= t->meter->options->maxbytes; bytes *= 4) {
-    double ratio;
-    enum party_result result = compare(t, COLL_ALL_REDUCE, (uint64_t)bytes, &ratio);
+    int i = t->set->npoints;
+    enum party_result result = compare(t, COLL_ALL_REDUCE, (uint64_t)bytes, &times->ratios[i]);
     if (result != PARTY_OK) return result;
-    builtin_us[t->set->npoints] = t->measured[0].seconds * 1e6;
+    times->builtin_us[i] = t->measured[0].seconds * 1e6;
     t->set->points[t->set->npoints++] = (struct shmi_tuning_point){(uint64_t)bytes, t->measured[1].seconds * 1e6};
   }
   return PARTY_OK;
 }
 
-/* How much faster calls are with the new thresholds: the mean of the rows' ratios. */
-static double gain_of(const struct shmi_tuning_set *set, const double *builtin_us) {
+/* How much faster calls are with the new thresholds: the geometric mean over sizes. */
+static double gain_of(const struct shmi_tuning_set *set, const struct times *times) {
   double sum = 0;
-  for (int i = 0; i < set->npoints; i++) sum += log(builtin_us[i] / set->points[i].us);
+  for (int i = 0; i < set->npoints; i++) sum -= log(times->ratios[i]);
   return exp(sum / set->npoints);
 }
 
-static void report_set(const struct tuner *t, const double *builtin_us, double gain) {
+static void report_set(const struct tuner *t, const struct times *times, double gain) {
   const struct shmi_tuning_set *set = t->set;
   char one_shot[24], reduce[24] = "built-in", copy[24] = "built-in";
   const shmi_thresholds_t *found = &set->thresholds;
@@ -215,31 +220,31 @@ static void report_set(const struct tuner *t, const double *builtin_us, double g
               "#   allreduce      built-in         tuned  built-in/\n#         (B)          (us)          (us)"
               "      tuned");
   for (int i = 0; i < set->npoints; i++)
-    report_line(t->report, "%12llu  %12.2f  %12.2f  %9.2f", (unsigned long long)set->points[i].bytes, builtin_us[i],
-                set->points[i].us, builtin_us[i] / set->points[i].us);
+    report_line(t->report, "%12llu  %12.2f  %12.2f  %9.2f", (unsigned long long)set->points[i].bytes,
+                times->builtin_us[i], set->points[i].us, 1 / times->ratios[i]);
   report_line(t->report, "# %.2f times the speed of the built-in thresholds%s", gain,
-              gain * WORTH < 1 ? ": too little to tell from noise, so the built-in ones are kept" : "");
+              gain * WORTH < 1 ? ": no gain that noise could not make, so the built-in ones are kept" : "");
 }
 
 /* Thresholds that bring nothing are given up again. */
-static void settle(struct tuner *t, const double *builtin_us) {
-  double gain = gain_of(t->set, builtin_us);
-  report_set(t, builtin_us, gain);
+static void settle(struct tuner *t, const struct times *times) {
+  double gain = gain_of(t->set, times);
+  report_set(t, times, gain);
   if (gain * WORTH >= 1) return;
   t->set->thresholds = (shmi_thresholds_t){0};
-  for (int i = 0; i < t->set->npoints; i++) t->set->points[i].us = builtin_us[i];
+  for (int i = 0; i < t->set->npoints; i++) t->set->points[i].us = times->builtin_us[i];
 }
 
 static enum party_result find_times(struct tuner *t) {
-  double builtin_us[SHMI_TUNING_POINTS_MOST];
+  struct times times;
   char path[64];
   enum party_result result = start(t, 0, &builtin);
   if (result == PARTY_OK) result = start_tuned(t, path, sizeof path);
-  if (result == PARTY_OK) result = measure_times(t, builtin_us);
+  if (result == PARTY_OK) result = measure_times(t, &times);
   if (result != PARTY_OK) return result;
   stop(t, 1);
   stop(t, 0);
-  settle(t, builtin_us);
+  settle(t, &times);
   return PARTY_OK;
 }
 
@@ -287,7 +292,7 @@ enum party_result tune_run(struct report *report, struct meter *meter, struct li
   t = (struct tuner){.report = report, .meter = meter, .cpus = cpus};
   unsetenv("SHMCCL_ALGORITHM"); /* they would decide what is to be found out */
   unsetenv("SHMCCL_CHUNK_BYTES");
-  report_line(report, "# Tuning: each number of ranks takes about %d s on an idle machine", 15);
+  report_line(report, "# Tuning: each number of ranks takes about half a minute on an idle machine");
   enum party_result result = measure_limits(&t, limits);
   progress_begin(count_steps(o));
   for (int i = 0; i < o->nrank_counts && result == PARTY_OK; i++) result = tune_ranks(&t, (int)o->rank_counts[i]);
