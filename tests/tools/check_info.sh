@@ -63,7 +63,7 @@ has '^  SHMCCL_ALGORITHM +two-shot +environment$'
 has '^  SHMCCL_ISA +generic +environment$'
 has ', generic kernels$'
 has '^  allreduce .*two-shot'
-lacks 'one-shot'
+lacks ' one-shot '
 run 0 SHMCCL_CHUNK_BYTES=64K -- --ranks=8
 has '^Placement of 8 ranks'
 has 'steps of 64K$'
@@ -72,6 +72,30 @@ has '^Placement of 6 ranks'
 has '^  launcher +torchrun$'
 has '^  SHMCCL_RANK +1 +launcher$'
 has '^  SHMCCL_NRANKS +6 +launcher$'
+
+# From a tuning file, which has two ranks only.
+"$info" --json >"$work/json"
+cat >"$work/tuning" <<END
+shmccl-tuning 1
+library $("$info" --version | sed 's/.* //')
+cpu $(sed -n 's/.*"processor": "\([^"]*\)".*/\1/p' "$work/json")
+cores $(sed -n 's/.*"cpus_online": \([0-9]*\).*/\1/p' "$work/json")
+copy-gbs 10
+cached-copy-gbs 50
+handover-us 0.05
+ranks 2
+one-shot-most 4096
+reduce-chunk 131072
+copy-chunk 65536
+allreduce 8 1
+end
+END
+run 0 "SHMCCL_TUNING_FILE=$work/tuning" -- --ranks 2
+lines err 0
+has '^  one-shot-most +4096 +bytes +tuning file$'
+has '^ +to 4K +one-shot '
+run 0 "SHMCCL_TUNING_FILE=$work/tuning" -- --ranks 3
+has '^  one-shot-most +by size +bytes +default$'
 
 # Invalid, unknown, impossible: said, and the rest shown.
 run 1 SHMCCL_CHUNK_BYTES=nonsense SHMCCL_ALGORITHM=ring SHMCCL_ISA=sse SHMCCL_DEBUG=chatty SHMCCL_TUNING_FILE=/nowhere --

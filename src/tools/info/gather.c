@@ -152,7 +152,7 @@ static void gather_thresholds(struct info *info) {
   const shmi_thresholds_t *t = &info->options.thresholds;
   if (shmi_tuning_path() && shmi_tuning_read(shmi_tuning_path(), &tuning, message))
     find_setting(info, "SHMCCL_TUNING_FILE")->origin = "invalid";
-  info->options.thresholds = shmi_tuning_thresholds(info->nranks); /* says what is wrong */
+  info->options.thresholds = shmi_option_thresholds(info->nranks); /* says what is wrong */
   add_threshold(info, "one-shot-most", t->one_shot_most, "the largest message that a reduction does in one shot");
   add_threshold(info, "reduce-chunk", t->reduce_chunk,
                 "the most that a rank stages in one step of a two-shot reduction");
