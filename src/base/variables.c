@@ -1,7 +1,6 @@
 /* variables.c - the table of variables, and what a misspelt one was meant to be. */
 #include "base/variables.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 #!/bin/sh
 # cpack: the archive, unpacked, works; the Debian packages have what their names promise, depend on what they need, fit
-# together and work from where they are unpacked. Arguments: support.sh's, cpack. The packages are of a build of their
-# own, since Debian's folders differ.
+# together and work from where they are unpacked. Arguments: support.sh's, cpack, the C compiler, pkg-config. The packages
+# are of a build of their own, since Debian's folders differ.
 . "$(dirname "$0")/support.sh"
-cpack=$4
+cpack=$4 cc=$5 pkg_config=$6
 cd "$work"
 
 # .tar.gz
@@ -48,3 +48,9 @@ has libshmccl-dev '/man3/shmccl\.3$'
 has shmccl-tools '/bin/shmccl-info$'
 has shmccl-tools '/man1/shmccl-perf\.1$'
 check_tools "$work/root/usr"
+
+libraries=$(library_folder "$work/root/usr")
+compile="-pthread -o program $(PKG_CONFIG_PATH=$libraries/pkgconfig "$pkg_config" --cflags --libs shmccl)"
+# shellcheck disable=SC2086
+quiet "$cc" "$here/consumer/consumer.c" $compile
+[ "$(LD_LIBRARY_PATH=$libraries ./program)" = "sum 3" ] || fail "a program linked with the packages is wrong"

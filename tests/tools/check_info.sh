@@ -51,16 +51,16 @@ lines err 0
 [ "$(LC_ALL=C tr -d '\000-\177' <"$work/out" | wc -c)" -eq 0 ] || fail "not ASCII"
 ! grep -q "$(printf '\033')" "$work/out" || fail "escape sequences in a pipe"
 for heading in Machine 'Placement of 4 ranks' Settings 'Algorithms of 4 ranks' Build; do has "^$heading"; done
-has '^  SHMCCL_TIMEOUT_MS +600000 +ms +default$'
-has '^  allreduce +to 496 +one-shot +beside its flag, one step$'
-has '^ +above +two-shot '
-lacks 'environment|invalid'
+has '^  SHMCCL_TIMEOUT_MS +600000 +ms +default +600000$'
+has '^  allreduce +to [0-9]+ +one-shot +beside its flag, one step$'
+has '^ +above +two-shot +steps of '
+lacks ' (environment|invalid) '
 
 # From the environment, and from launchers.
 run 0 SHMCCL_TIMEOUT_MS=1500 SHMCCL_ALGORITHM=two-shot SHMCCL_ISA=generic -- --ranks 2
-has '^  SHMCCL_TIMEOUT_MS +1500 +ms +environment$'
-has '^  SHMCCL_ALGORITHM +two-shot +environment$'
-has '^  SHMCCL_ISA +generic +environment$'
+has '^  SHMCCL_TIMEOUT_MS +1500 +ms +environment +600000$'
+has '^  SHMCCL_ALGORITHM +two-shot +environment +auto$'
+has '^  SHMCCL_ISA +generic +environment '
 has ', generic kernels$'
 has '^  allreduce .*two-shot'
 lacks ' one-shot '
@@ -70,8 +70,8 @@ has 'steps of 64K$'
 run 0 RANK=1 WORLD_SIZE=6 MASTER_PORT=1 --
 has '^Placement of 6 ranks'
 has '^  launcher +torchrun$'
-has '^  SHMCCL_RANK +1 +launcher$'
-has '^  SHMCCL_NRANKS +6 +launcher$'
+has '^  SHMCCL_RANK +1 +launcher '
+has '^  SHMCCL_NRANKS +6 +launcher '
 
 # From a tuning file, which has two ranks only.
 "$info" --json >"$work/json"
@@ -92,15 +92,15 @@ end
 END
 run 0 "SHMCCL_TUNING_FILE=$work/tuning" -- --ranks 2
 lines err 0
-has '^  one-shot-most +4096 +bytes +tuning file$'
+has '^  one-shot-most +4096 +bytes +tuning file +by size$'
 has '^ +to 4K +one-shot '
 run 0 "SHMCCL_TUNING_FILE=$work/tuning" -- --ranks 3
-has '^  one-shot-most +by size +bytes +default$'
+has '^  one-shot-most +by size +bytes +default '
 
 # Invalid, unknown, impossible: said, and the rest shown.
 run 1 SHMCCL_CHUNK_BYTES=nonsense SHMCCL_ALGORITHM=ring SHMCCL_ISA=sse SHMCCL_DEBUG=chatty SHMCCL_TUNING_FILE=/nowhere --
 lines err 3
-for name in CHUNK_BYTES ALGORITHM ISA DEBUG TUNING_FILE; do has "^  SHMCCL_$name .*invalid\$"; done
+for name in CHUNK_BYTES ALGORITHM ISA DEBUG TUNING_FILE; do has "^  SHMCCL_$name .*invalid "; done
 has '^  allreduce '
 run 0 SHMCCL_TIMEOUT=1 --
 lines err 1

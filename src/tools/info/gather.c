@@ -98,7 +98,7 @@ static void gather_settings(struct info *info) {
     struct setting *s = &info->settings[info->nsettings++];
     const char *text = getenv(v->name);
     const bool given = text && *text;
-    *s = (struct setting){v->name, v->unit, v->meaning, "", given ? "environment" : "default"};
+    *s = (struct setting){v->name, v->initial, v->unit, v->meaning, "", given ? "environment" : "default"};
     snprintf(s->value, sizeof s->value, "%s", given ? text : v->initial);
   }
 }
@@ -142,7 +142,7 @@ static void read_options(struct info *info) {
 static void add_threshold(struct info *info, const char *name, uint64_t bytes, const char *meaning) {
   if (info->nsettings == SETTINGS_MOST) return;
   struct setting *s = &info->settings[info->nsettings++];
-  *s = (struct setting){name, "bytes", meaning, "by size", bytes ? "tuning file" : "default"};
+  *s = (struct setting){name, "by size", "bytes", meaning, "by size", bytes ? "tuning file" : "default"};
   if (bytes) snprintf(s->value, sizeof s->value, "%llu", (unsigned long long)bytes);
 }
 

@@ -130,6 +130,7 @@ static void print_settings(const struct info *info) {
     text(&l, "name", s->name);
     text(&l, "value", s->value);
     text(&l, "unit", s->unit);
+    text(&l, "default", s->initial);
     text(&l, "from", s->origin);
     text(&l, "meaning", s->meaning);
     putchar('}');

@@ -107,12 +107,12 @@ static void print_placement(const struct info *info) {
 
 static void print_settings(const struct info *info) {
   heading("Settings");
-  printf("  %-22s %-18s %-6s %s\n", "name", "value", "unit", "from");
+  printf("  %-22s %-18s %-6s %-12s %s\n", "name", "value", "unit", "from", "default");
   for (int i = 0; i < info->nsettings; i++) {
     const struct setting *s = &info->settings[i];
     const bool wrong = !strcmp(s->origin, "invalid");
-    printf("  %-22s %-18s %-6s %s%s%s\n", s->name, s->value, s->unit, wrong ? style.red : "", s->origin,
-           wrong ? style.plain : "");
+    printf("  %-22s %-18s %-6s %s%-12s%s %s\n", s->name, s->value, s->unit, wrong ? style.red : "", s->origin,
+           wrong ? style.plain : "", s->initial);
   }
 }
 
