@@ -99,7 +99,7 @@ void shmi_block_operate(const struct shmi_block *b, uint32_t turn) {
       struct job *j = &t.jobs[i];
       if (j->done == j->op.bytes) continue;
       size_t bytes = next_tile(b, j);
-      if (round % b->nthreads == b->tid) run_tile(b, &t, j, bytes);
+      if (b->nthreads == 1 || round % b->nthreads == b->tid) run_tile(b, &t, j, bytes);
       j->done += bytes;
       open -= j->done == j->op.bytes;
     }

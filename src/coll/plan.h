@@ -89,35 +89,23 @@ SHMI_FN size_t shmi_share_of(size_t length, int nranks, int rank, size_t *start)
 }
 
 SHMI_FN void shmi_op_stage(struct shmi_op *op, const uint8_t *from, int to_rank, size_t to_offset, size_t bytes) {
-  op->kind = bytes ? SHMI_OP_COPY : SHMI_OP_NONE;
-  op->from_user = from;
-  op->to_slot = 1;
-  op->to_rank = to_rank;
-  op->to_offset = to_offset;
-  op->bytes = bytes;
+  const struct shmi_op stage = {bytes ? SHMI_OP_COPY : SHMI_OP_NONE, bytes, from, 0, 0, 0, 1, to_offset, to_rank};
+  *op = stage;
 }
 
 SHMI_FN void shmi_op_collect(struct shmi_op *op, int from_rank, size_t from_offset, uint8_t *to, size_t bytes) {
-  op->kind = bytes ? SHMI_OP_COPY : SHMI_OP_NONE;
-  op->from_rank = from_rank;
-  op->from_offset = from_offset;
-  op->to_user = to;
-  op->bytes = bytes;
+  const struct shmi_op collect = {bytes ? SHMI_OP_COPY : SHMI_OP_NONE, bytes, 0, from_rank, from_offset, to, 0, 0, -1};
+  *op = collect;
 }
 
 SHMI_FN void shmi_op_keep(struct shmi_op *op, const uint8_t *from, uint8_t *to, size_t bytes) {
-  op->kind = bytes && from != to ? SHMI_OP_COPY : SHMI_OP_NONE;
-  op->from_user = from;
-  op->to_user = to;
-  op->bytes = bytes;
+  const struct shmi_op keep = {bytes && from != to ? SHMI_OP_COPY : SHMI_OP_NONE, bytes, from, 0, 0, to, 0, 0, -1};
+  *op = keep;
 }
 
 SHMI_FN void shmi_op_reduce(struct shmi_op *op, const uint8_t *own, size_t from_offset, uint8_t *to, size_t bytes) {
-  op->kind = bytes ? SHMI_OP_REDUCE : SHMI_OP_NONE;
-  op->from_user = own;
-  op->from_offset = from_offset;
-  op->to_user = to;
-  op->bytes = bytes;
+  const struct shmi_op reduce = {bytes ? SHMI_OP_REDUCE : SHMI_OP_NONE, bytes, own, 0, from_offset, to, 0, 0, -1};
+  *op = reduce;
 }
 
 /* Everybody's whole message to everybody (or to the root) in one exchange: one-shot reductions, allgather, gather,
@@ -206,8 +194,7 @@ SHMI_FN void shmi_plan_two_shot(const struct shmi_call *c, int nranks, int rank,
 /* Operation i (0 .. shmi_plan_ops - 1) of `rank` in turn 0 .. nsteps. op->kind is SHMI_OP_NONE where there is nothing.
  */
 SHMI_FN void shmi_plan_op(const struct shmi_call *c, int nranks, int rank, uint32_t turn, int i, struct shmi_op *op) {
-  const struct shmi_op none = {SHMI_OP_NONE, 0, 0, 0, 0, 0, 0, 0, -1};
-  *op = none;
+  op->kind = SHMI_OP_NONE;
   if (c->nchunks == 0) return;
   if (c->two_shot)
     shmi_plan_two_shot(c, nranks, rank, turn, i, op);
