@@ -197,6 +197,7 @@ static int wrong_values(bool ordered) {
     wrong += *out != i;
     OK(cudaStreamSynchronize(s));
   }
+  OK(cudaEventDestroy(e));
   return wrong;
 }
 
