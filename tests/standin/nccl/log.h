@@ -8,8 +8,8 @@
  * printed; log_check removes it, so a failed test leaves it. */
 void log_begin(void);
 
-/* Fails unless every process's log shows connections over the network `net`, and none over anything else, and each of
- * the `ntexts` texts. */
+/* Fails unless every process's log shows connections over the network `net`, and none over anything else, and the logs
+ * together have each of the `ntexts` texts. */
 void log_check(const char *net, const char *const *texts, int ntexts);
 
 #endif

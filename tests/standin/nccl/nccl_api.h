@@ -21,6 +21,7 @@ enum { NCCL_SCALAR_DEVICE = 0, NCCL_SCALAR_HOST = 1 };
 
 /* X(name without nccl, arguments...): all return a result. */
 #define NCCL_FUNCTIONS(X)                                                                                              \
+  X(GetVersion, int *)                                                                                                 \
   X(GetUniqueId, struct nccl_id *)                                                                                     \
   X(CommInitRank, nccl_comm_t *, int nranks, struct nccl_id, int rank)                                                 \
   X(CommSplit, nccl_comm_t, int color, int key, nccl_comm_t *, void *config)                                           \
