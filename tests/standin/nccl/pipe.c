@@ -20,7 +20,9 @@ void give_up(const char *format, ...) {
   abort();
 }
 
-bool is_aborted(const struct block *b) { return shmi_observe32(b->comm->abort_flag) != 0; }
+bool is_aborted(const struct block *b) {
+  return shmi_observe32(b->comm->abort_flag) != 0 || standin_broken(b->device) != cudaSuccess;
+}
 
 static size_t div_up(size_t x, size_t unit) { return (x + unit - 1) / unit; }
 static size_t round_up(size_t x, size_t unit) { return div_up(x, unit) * unit; }

@@ -3,7 +3,8 @@
  * operation that moves data from the user's buffer and the former to the user's buffer and the latter.
  *
  * Only what the host side sees is reproduced: the steps, their counters and sizes, the lines and flags of LL and LL128.
- * Waits end when the counter comes or the communicator's abort flag is set, as a kernel's do; never otherwise.
+ * Waits end when the counter comes, the communicator's abort flag is set or the device is lost, as a kernel's do; never
+ * otherwise.
  */
 #ifndef STANDIN_NCCL_PIPE_H
 #define STANDIN_NCCL_PIPE_H
@@ -22,6 +23,7 @@ struct block {
 /* Says what NCCL asks for and the emulation has not, and ends the process. */
 _Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Whether the kernel must leave: the communicator is aborted or the device lost. */
 bool is_aborted(const struct block *b);
 
 struct pipe_end {
