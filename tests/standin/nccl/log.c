@@ -2,6 +2,7 @@
 #include "log.h"
 
 #include <dirent.h>
+#include <regex.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,13 +47,15 @@ static void check_transports(const char *log, const char *net) {
   CHECK_TEXT(connections > 0, "no connection goes via %s", own);
 }
 
-/* Adds a bit for each text that the log has. */
-static void look_for(const char *log, const char *const *texts, int ntexts, unsigned *seen) {
-  for (int i = 0; i < ntexts; i++)
-    if (strstr(log, texts[i])) *seen |= 1u << i;
+static bool matches(const char *log, const char *pattern) {
+  regex_t compiled;
+  CHECK_TEXT(!regcomp(&compiled, pattern, REG_EXTENDED | REG_NOSUB | REG_NEWLINE), "not a pattern: %s", pattern);
+  const bool found = !regexec(&compiled, log, 0, NULL, 0);
+  regfree(&compiled);
+  return found;
 }
 
-void log_check(const char *net, const char *const *texts, int ntexts) {
+void log_check(const char *net, const char *const *patterns, int npatterns) {
   DIR *d = opendir(folder);
   unsigned seen = 0;
   int logs = 0;
@@ -63,12 +66,12 @@ void log_check(const char *net, const char *const *texts, int ntexts) {
     snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
     char *log = read_file(path);
     check_transports(log, net);
-    look_for(log, texts, ntexts, &seen);
+    for (int i = 0; i < npatterns; i++) seen |= (unsigned)matches(log, patterns[i]) << i;
     free(log);
     logs++;
   }
   CHECK(logs);
-  for (int i = 0; i < ntexts; i++) CHECK_TEXT(seen >> i & 1, "no log says \"%s\"", texts[i]);
+  for (int i = 0; i < npatterns; i++) CHECK_TEXT(seen >> i & 1, "no line matches \"%s\"", patterns[i]);
   rewinddir(d);
   for (struct dirent *e; (e = readdir(d));) unlinkat(dirfd(d), e->d_name, 0);
   closedir(d);

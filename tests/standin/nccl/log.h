@@ -9,7 +9,7 @@
 void log_begin(void);
 
 /* Fails unless every process's log shows connections over the network `net`, and none over anything else, and the logs
- * together have each of the `ntexts` texts. */
-void log_check(const char *net, const char *const *texts, int ntexts);
+ * together have lines that match each of the `npatterns` extended regular expressions. */
+void log_check(const char *net, const char *const *patterns, int npatterns);
 
 #endif

@@ -2,7 +2,7 @@
  * nccl_ranks.c - runs a scenario with a real NCCL on the stand-in runtime, and checks in NCCL's log what carried it.
  * Started by with_nccl.sh, which sets up the environment.
  *
- *   nccl_ranks [-n ranks] [-t | -H] [-w text]... -e net scenario
+ *   nccl_ranks [-n ranks] [-t | -H] [-w pattern]... -e net scenario
  *     -t  ranks are threads of one process, else processes
  *     -H  each process claims a host of its own (NCCL_HOSTID), so that NCCL takes its only GPU for another than the
  * others' -e  the network that must carry everything: Socket, shmccl -w  a text that each process's log must have
@@ -16,7 +16,7 @@
 #include "log.h"
 #include "scenarios.h"
 
-enum { SECONDS = 100, MOST_TEXTS = 8 };
+enum { SECONDS = 100, MOST_PATTERNS = 8 };
 
 static const struct {
   const char *name;
@@ -32,7 +32,7 @@ static const struct {
 };
 
 static void usage(void) {
-  fprintf(stderr, "usage: nccl_ranks [-n ranks] [-t | -H] [-w text]... -e net scenario\nscenarios:");
+  fprintf(stderr, "usage: nccl_ranks [-n ranks] [-t | -H] [-w pattern]... -e net scenario\nscenarios:");
   for (size_t i = 0; i < LENGTH(scenarios); i++) fprintf(stderr, " %s", scenarios[i].name);
   fprintf(stderr, "\n");
   exit(2);
@@ -41,8 +41,8 @@ static void usage(void) {
 struct arguments {
   struct party party;
   size_t scenario;
-  const char *net, *texts[MOST_TEXTS];
-  int ntexts;
+  const char *net, *patterns[MOST_PATTERNS];
+  int npatterns;
 };
 
 static struct arguments parse(int argc, char **argv) {
@@ -56,8 +56,8 @@ static struct arguments parse(int argc, char **argv) {
       a.party.own_hosts = true;
     else if (option == 'e')
       a.net = optarg;
-    else if (option == 'w' && a.ntexts < MOST_TEXTS)
-      a.texts[a.ntexts++] = optarg;
+    else if (option == 'w' && a.npatterns < MOST_PATTERNS)
+      a.patterns[a.npatterns++] = optarg;
     else
       usage();
   }
@@ -85,8 +85,8 @@ static void prepare(struct party *party) {
   snprintf(ngpus, sizeof ngpus, "%d", party->own_hosts ? 1 : party->nranks);
   setenv("STANDIN_DEVICES", ngpus, 1);
   party->seed = harness_seed();
-  party->ids = mmap(NULL, MOST_COMMS * sizeof *party->ids, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  CHECK(party->ids != MAP_FAILED);
+  party->shared = mmap(NULL, sizeof *party->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(party->shared != MAP_FAILED);
   nccl_load(file);
   check_version(file);
   log_begin();
@@ -117,6 +117,6 @@ int main(int argc, char **argv) {
     run_with_death(&a.party);
   else
     (a.party.threads ? harness_threads : harness_processes)(a.party.nranks, run_rank, &a.party, SECONDS);
-  log_check(a.net, a.texts, a.ntexts);
+  log_check(a.net, a.patterns, a.npatterns);
   return 0;
 }

@@ -7,17 +7,26 @@
 
 #include "base/ordering.h"
 
+/* Waits here end at the latest when the harness ends the test. */
+
+void rank_meet(struct rank *r) {
+  uint32_t *meetings = r->party->shared->meetings;
+  shmi_publish32(&meetings[r->rank], ++r->meetings);
+  for (int peer = 0; peer < r->party->nranks; peer++)
+    while (shmi_observe32(&meetings[peer]) < r->meetings) usleep(1000);
+}
+
 /* ---- communicators ----------------------------------------------------------------------------------------------- */
 
 /* Rank 0 makes the id; its bootstrap thread lives in that process. */
 static struct nccl_id next_id(struct rank *r) {
-  struct shared_id *shared = &r->party->ids[r->ncomms++];
+  struct shared_id *shared = &r->party->shared->ids[r->ncomms++];
   CHECK(r->ncomms <= MOST_COMMS);
   if (r->rank == 0) {
     CHECK_NCCL(nccl.GetUniqueId(&shared->id));
     shmi_publish32(&shared->is_there, 1);
   }
-  while (!shmi_observe32(&shared->is_there)) usleep(1000); /* no longer than the harness allows the test */
+  while (!shmi_observe32(&shared->is_there)) usleep(1000);
   return shared->id;
 }
 

@@ -32,16 +32,23 @@ struct party {
   bool threads;   /* ranks are threads of one process, each with a GPU of its own */
   bool own_hosts; /* each process claims to be a host of its own and has a GPU to itself */
   uint64_t seed;
+  struct shared *shared;
+};
+
+/* In memory that all processes share. */
+struct shared {
   struct shared_id {
     struct nccl_id id;
     uint32_t is_there;
-  } * ids; /* in memory that all processes share */
+  } ids[MOST_COMMS];
+  uint32_t meetings[SHMCCL_MAX_RANKS]; /* at which a rank has arrived so far */
 };
 
 struct rank {
   struct party *party;
   int rank, nranks;
-  int ncomms; /* created by id so far */
+  int ncomms;        /* created by id so far */
+  uint32_t meetings; /* so far */
   nccl_comm_t comm;
   cudaStream_t stream;
 };
@@ -52,6 +59,9 @@ void rank_close(struct rank *r);
 
 /* Creates the next communicator of all ranks of the party. *result: NCCL's. */
 nccl_comm_t rank_create_comm(struct rank *r, int *result);
+
+/* Waits until all ranks of the party have called it; without NCCL. */
+void rank_meet(struct rank *r);
 
 /* Waits until the stream has done all, or NCCL has an error to report; that is returned. */
 int rank_wait(struct rank *r);

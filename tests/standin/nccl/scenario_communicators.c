@@ -98,6 +98,7 @@ static void run_until_error(struct rank *r) {
 void scenario_death(struct party *party, int rank) {
   struct rank r = rank_open(party, rank);
   run_some(&r, 5000);
+  rank_meet(&r);
   if (rank == party->nranks - 1) {
     const struct call c = some_call(party, SHMI_ALLREDUCE, 3000000);
     const struct device_call d = device_call_open(&c, rank, r.nranks);
@@ -111,6 +112,7 @@ void scenario_death(struct party *party, int rank) {
 void scenario_abort(struct party *party, int rank) {
   struct rank r = rank_open(party, rank);
   run_some(&r, 5000);
+  rank_meet(&r);
   if (rank > 0) {
     run_until_error(&r);
   } else {

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # Runs a program with the NCCL that SHMCCL_TEST_NCCL names, on the stand-in CUDA runtime. Exits with 77 where that cannot be.
-#   SHMCCL_TEST_NCCL=.../libnccl.so.2 with_nccl.sh [-p plugin] folder program [arguments...]
+#   SHMCCL_TEST_NCCL=.../libnccl.so.2 [SHMCCL_TEST_PLUGIN=.../libnccl-net-NAME.so] with_nccl.sh folder program [arguments...]
 #     folder  where the build has the stand-in: libcudart.so.13, libnvidia-ml.so.1, libstandin_nccl_<28|30>.so
-#     -p      a network plugin, .../libnccl-net-NAME.so, which is what NCCL_NET_PLUGIN=NAME finds then
+# With a plugin NCCL gets NCCL_NET_PLUGIN=NAME, as a user would set it, and finds the file.
 # NCCL is found by the program as libnccl.so.2. Settings that are given in the environment stay as they are.
 set -eu
 skip() { echo "skipped: $*"; exit 77; }
 
-plugin=
-if [ "${1:-}" = -p ]; then plugin=$(realpath "$2"); shift 2; fi
 folder=$1; shift
 nccl=${SHMCCL_TEST_NCCL:-}
+plugin=${SHMCCL_TEST_PLUGIN:-}
 [ -n "$nccl" ] || skip "SHMCCL_TEST_NCCL names no libnccl.so.2"
 [ -f "$nccl" ] || { echo "SHMCCL_TEST_NCCL=$nccl: there is no such file"; exit 1; }
 readelf -d "$nccl" | grep -q 'NEEDED.*libcudart\.so\.13' || skip "$nccl does not link the CUDA 13 runtime dynamically"
