@@ -26,7 +26,7 @@ int nccl_minor_for(int net_version) {
 
 /* ---- the log ----------------------------------------------------------------------------------------------------- */
 
-static atomic_uint warnings;
+static _Thread_local unsigned warnings;
 static atomic_bool verbose;
 static _Thread_local char last_warning[512];
 

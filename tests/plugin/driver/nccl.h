@@ -13,7 +13,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-enum { NCCL_FIRST_MINOR = 20, NCCL_LAST_MINOR = 30, NCCL_OLDEST_TABLE = 8 };
+enum { NCCL_FIRST_MINOR = 20, NCCL_LAST_MINOR = 30, NCCL_OLDEST_TABLE = 8, NCCL_LAST_EARLY_CLOSER = 27 };
 
 struct nccl {
   const char *plugin; /* what NCCL_NET_PLUGIN would hold: a path or a name */
@@ -52,7 +52,7 @@ const void *nccl_tuner(const struct nccl *nccl, int *version);
 /* ---- the logger given to the plugin ------------------------------------------------------------------------------ */
 
 void nccl_log_verbose(bool verbose);
-/* WARN lines of the process so far, and the text of the last one. */
+/* WARN lines of the calling thread so far, and the text of the last one. */
 unsigned nccl_warnings(void);
 const char *nccl_last_warning(void);
 void nccl_logger(ncclDebugLogLevel level, unsigned long flags, const char *file, int line, const char *format, ...)

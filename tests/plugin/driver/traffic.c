@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_LINKS = 2 * WORLD_RANKS * WORLD_LANES, EXTRA = 4, RUN_SECONDS = 150 };
+enum { MAX_LINKS = 2 * WORLD_RANKS * WORLD_LANES, EXTRA = 4 };
 
 /* One communicator of one rank. */
 struct party {
@@ -25,6 +25,7 @@ struct party {
   int nlinks;
   uint32_t stop, steps;
   unsigned stop_at, lazy_after; /* steps */
+  bool close_early;
   struct harness_random random;
   struct {
     void *mhandle;
@@ -171,6 +172,10 @@ static void serve(struct party *p) {
   while (!stopping(p)) {
     bool moved = false, others_finished = true;
     const bool started = shmi_peek32(&p->steps) >= p->lazy_after;
+    if (started && p->close_early) {
+      nccl_close_early(p->comm.nccl);
+      p->close_early = false;
+    }
     for (int i = 0; i < p->nlinks; i++) others_finished &= p->links[i].lazy || link_finished(&p->links[i]);
     for (int i = 0; i < p->nlinks; i++)
       if (!p->links[i].lazy || started || others_finished) moved |= link_advance_setup(&p->links[i]);
@@ -275,25 +280,36 @@ static void prepare_death(struct world *w) {
     CHECK(!pthread_create(&thread, NULL, kill_later, &delay) && !pthread_detach(thread));
 }
 
-static void rank_main(int rank, int nranks, void *context) {
-  struct world *w = context;
+/* Communicators made, used and gone; in the first of several lives the file is closed under them, as a tuner's end did.
+ */
+static void live(struct world *w, int rank, unsigned life) {
   struct party parties[WORLD_COMMS] = {0};
   pthread_t threads[WORLD_COMMS];
-  (void)nranks;
-  if (!w->settings.threads) watch_start(w->settings.patience_s);
-  if (w->settings.ending == END_KILL && rank == chosen_rank(w)) prepare_death(w);
   for (unsigned i = 0; i < w->settings.ncomms; i++) {
     parties[i].world = w;
     parties[i].index = (int)i;
     parties[i].rank = rank;
+    parties[i].close_early = w->settings.lives > 1 && life == 0 && i == 0 && (rank == 0 || !w->settings.threads) &&
+                             w->settings.minor <= NCCL_LAST_EARLY_CLOSER;
     CHECK(!pthread_create(&threads[i], NULL, run_party, &parties[i]));
   }
   for (unsigned i = 0; i < w->settings.ncomms; i++) pthread_join(threads[i], NULL);
 }
 
+static void rank_main(int rank, int nranks, void *context) {
+  struct world *w = context;
+  (void)nranks;
+  if (!w->settings.threads) watch_start(w->settings.patience_s);
+  if (w->settings.ending == END_KILL && rank == chosen_rank(w)) prepare_death(w);
+  for (unsigned i = 0; i < w->settings.lives; i++) {
+    live(w, rank, i);
+    if (w->settings.lives > 1) world_meet_anew(w, rank);
+  }
+}
+
 static void run_and_kill_one(struct world *w) {
   struct harness_outcome outcomes[WORLD_RANKS];
-  harness_outcomes(w->settings.nranks, rank_main, w, RUN_SECONDS, outcomes);
+  harness_outcomes(w->settings.nranks, rank_main, w, WORLD_SECONDS, outcomes);
   for (int r = 0; r < w->settings.nranks; r++) {
     const struct harness_outcome *o = &outcomes[r];
     const bool victim = r == chosen_rank(w);
@@ -308,5 +324,5 @@ void traffic_run(struct world *w) {
   if (w->settings.ending == END_KILL)
     run_and_kill_one(w);
   else
-    world_run(w, rank_main, RUN_SECONDS);
+    world_run(w, rank_main, WORLD_SECONDS);
 }

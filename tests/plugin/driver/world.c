@@ -68,6 +68,15 @@ void world_meet(struct world *w, int rank) {
     }
 }
 
+void world_meet_anew(struct world *w, int rank) {
+  world_meet(w, rank);
+  if (rank == 0) {
+    memset(w->letters, 0, sizeof w->letters);
+    memset(w->gone_ns, 0, sizeof w->gone_ns);
+  }
+  world_meet(w, rank);
+}
+
 uint64_t world_mix(uint64_t a, uint64_t b) {
   struct harness_random r = harness_random(a ^ b * 0x9e3779b97f4a7c15);
   return harness_bits(&r);

@@ -8,7 +8,7 @@
 #include "harness.h"
 #include "nccl.h"
 
-enum { WORLD_RANKS = 8, WORLD_COMMS = 2, WORLD_LANES = 2 };
+enum { WORLD_RANKS = 8, WORLD_COMMS = 2, WORLD_LANES = 2, WORLD_SECONDS = 150 };
 
 enum ending {
   END_QUIET,  /* each rank closes when its own traffic is done */
@@ -21,7 +21,7 @@ struct settings {
   int minor, newest, nranks;
   bool threads, keep, verbose;
   enum ending ending;
-  unsigned iterations, repeat, ncomms, patience_s;
+  unsigned iterations, repeat, lives, ncomms, patience_s;
   uint64_t seed;
 };
 
@@ -35,6 +35,7 @@ struct world {
   struct letter letters[WORLD_COMMS][WORLD_RANKS][WORLD_RANKS][WORLD_LANES]; /* [from][to] */
   uint64_t gone_ns[WORLD_COMMS][WORLD_RANKS];                                /* 0: still here */
   uint32_t meetings[WORLD_RANKS];
+  uint64_t numbers[WORLD_RANKS]; /* one from each rank to all, read after a meeting */
 };
 
 /* Before the ranks start. Forgets the last run's letters. */
@@ -56,6 +57,8 @@ double world_gone_for(const struct world *w, int comm, int rank);
 
 /* Returns when all ranks have called it as often. */
 void world_meet(struct world *w, int rank);
+/* A meeting that also forgets letters and who has gone. */
+void world_meet_anew(struct world *w, int rank);
 
 /* A number that depends on the seed and on what it is for. */
 uint64_t world_mix(uint64_t a, uint64_t b);
