@@ -286,8 +286,8 @@ static nccl_result_t check_job(struct coll *c, const struct shmi_job *job, const
                                const void *recv_mhandle, size_t *bytes) {
   const size_t element = shmccl_datatype_size(job->datatype);
   if (job->count > MOST_BYTES / element)
-    return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet iallreduce: %zu elements: at most %zu", job->count,
-                             MOST_BYTES / element);
+    return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet iallreduce: %zu elements: at most %zu",
+                             job->count, MOST_BYTES / element);
   *bytes = job->count * element;
   if (*bytes && (!job->sendbuf || !job->recvbuf))
     return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet iallreduce: a buffer is NULL");
@@ -301,16 +301,16 @@ static nccl_result_t check_job(struct coll *c, const struct shmi_job *job, const
 }
 
 nccl_result_t shmi_collnet_iallreduce(void *coll_comm, void *sendbuf, void *recvbuf, size_t count,
-                                      nccl_datatype_t datatype, nccl_redop_t op, void *send_mhandle,
-                                      void *recv_mhandle, void **request) {
+                                      nccl_datatype_t datatype, nccl_redop_t op, void *send_mhandle, void *recv_mhandle,
+                                      void **request) {
   struct coll *c = coll_comm;
   struct shmi_job job = {.sendbuf = sendbuf, .recvbuf = recvbuf, .count = count};
   size_t bytes;
   SHMI_PLUGIN_RETURN_IF_ERROR(check_coll(c, "iallreduce"));
   if (!request) return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet iallreduce: request is NULL");
   if (!shmi_plugin_datatype(datatype, &job.datatype) || !shmi_plugin_redop(op, &job.op))
-    return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet iallreduce: no reduction of type %d by operator %d",
-                             (int)datatype, (int)op);
+    return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT,
+                             "CollNet iallreduce: no reduction of type %d by operator %d", (int)datatype, (int)op);
   SHMI_PLUGIN_RETURN_IF_ERROR(check_job(c, &job, send_mhandle, recv_mhandle, &bytes));
   SHMI_PLUGIN_RETURN_IF_ERROR(shmi_worker_state(c->worker));
   struct request *r = &c->requests[c->next_request % SHMI_WORKER_JOBS];

@@ -4,7 +4,8 @@
 
 #include "base/log.h"
 
-/* A number for this boot of this host and the file system of the folder for segments (containers may have their own). */
+/* A number for this boot of this host and the file system of the folder for segments (containers may have their own).
+ */
 shmccl_result_t shmi_place_find(uint64_t *place);
 
 #endif
