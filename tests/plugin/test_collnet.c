@@ -1,9 +1,12 @@
 /*
  * test_collnet.c - CollNet's all-reduce through the built plugin: every type and operator, any size, in place or not,
- * eight requests in flight, ranks that drift apart, every version of the table; results bit for bit.
+ * eight requests in flight, ranks that drift apart, memory registered meanwhile by another thread, every version of the
+ * table; results bit for bit. At the end all close with requests in flight.
  *
  * Built twice: ranks as processes, and (HARNESS_THREADS) as threads of one process.
  */
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -66,13 +69,45 @@ static void arrive(const struct rig *rig, void *coll, struct flight *f) {
   call_release(&f->prepared);
 }
 
+/* NCCL's service thread, beside the one that posts and tests. */
+struct service {
+  const struct rig *rig;
+  void *coll;
+  uint32_t stop;
+};
+
+static void *serve(void *context) {
+  struct service *s = context;
+  static _Thread_local char memory[64];
+  while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+    void *mhandle;
+    CHECK(s->rig->reg_mr(s->coll, memory, sizeof memory, NCCL_PTR_HOST, &mhandle) == NCCL_SUCCESS);
+    sched_yield();
+    CHECK(s->rig->dereg_mr(s->coll, mhandle) == NCCL_SUCCESS);
+  }
+  return NULL;
+}
+
+/* As after an abort: nobody waits for what was posted, and what becomes of it is not told. */
+static void close_abruptly(const struct rig *rig, void *coll, struct harness_random *own) {
+  static _Thread_local float values[1 << 14];
+  void *request;
+  harness_delay(own);
+  rig_iallreduce(rig, coll, values, values, LENGTH(values), NCCL_FLOAT32, NCCL_SUM, NULL, NULL, &request);
+  harness_delay(own);
+  CHECK(rig->close_coll(coll) == NCCL_SUCCESS);
+}
+
 static void run_rank(int rank, int nranks, void *context) {
   const struct plan *plan = context;
   struct harness_random common = harness_random(plan->seed), own = harness_random(plan->seed + 1 + (uint64_t)rank);
   struct flight flights[IN_FLIGHT] = {0};
   const struct rig rig = rig_open(plan->version);
   void *coll = rig_connect(&rig, plan->exchange, rank, nranks);
+  struct service service = {.rig = &rig, .coll = coll};
+  pthread_t servant;
   int departed = 0, arrived = 0;
+  CHECK(!pthread_create(&servant, NULL, serve, &service));
   while (arrived < ROUNDS) {
     const bool may_depart = departed < ROUNDS && departed < arrived + IN_FLIGHT;
     if (may_depart && (departed == arrived || harness_below(&own, 4))) {
@@ -83,9 +118,13 @@ static void run_rank(int rank, int nranks, void *context) {
     }
     harness_delay(&own);
   }
-  CHECK(rig.close_coll(coll) == NCCL_SUCCESS);
-  rig_finalize(&rig);
+  __atomic_store_n(&service.stop, 1, __ATOMIC_RELAXED);
+  CHECK(!pthread_join(servant, NULL));
+#ifndef HARNESS_THREADS /* they share the count, and others may have closed already */
   CHECK(rig_warnings(NULL) == 0);
+#endif
+  close_abruptly(&rig, coll, &own);
+  rig_finalize(&rig);
   for (int i = 0; i < IN_FLIGHT; i++) call_release_buffers(&flights[i].buffers);
 }
 
@@ -104,6 +143,7 @@ static void check_support(int version) {
 int main(void) {
   const char *folder = harness_own_folder();
   uint64_t seed = harness_seed();
+  setenv("SHMCCL_DEBUG", "none", 1); /* rig_logger sees every line */
   for (int version = RIG_OLDEST; version <= RIG_NEWEST; version++) {
     check_support(version);
     struct plan plan = {.seed = seed++, .version = version, .exchange = rig_exchanges(1)};
