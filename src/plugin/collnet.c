@@ -83,8 +83,9 @@ nccl_result_t shmi_collnet_listen(const struct shmi_plugin_log *log, int device,
   struct listener *l = calloc(1, sizeof *l);
   if (!l) return shmi_plugin_error(log, NCCL_SYSTEM_ERROR, "no memory to listen for CollNet: %m");
   *l = (struct listener){.magic = LISTEN_MAGIC, .log = *log};
-  l->handle = (struct handle){.magic = HANDLE_MAGIC, .version = HANDLE_VERSION, .tuning = shmi_tuner_hash()};
+  l->handle = (struct handle){.magic = HANDLE_MAGIC, .version = HANDLE_VERSION};
   const struct shmi_log_sink before = shmi_plugin_log_enter(&l->log);
+  l->handle.tuning = shmi_tuner_hash();
   shmccl_result_t result = shmi_random_id(l->handle.id);
   if (result == SHMCCL_SUCCESS) result = shmi_place_find(&l->handle.place);
   shmi_plugin_log_leave(before);

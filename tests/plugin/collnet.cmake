@@ -9,3 +9,5 @@ shmccl_add_plugin_test(NAME test_collnet_trouble SOURCES test_collnet_trouble.c 
 if(TARGET test_collnet_trouble)
   target_sources(test_collnet_trouble PRIVATE ${PROJECT_SOURCE_DIR}/src/plugin/helper_cpu.c)
 endif()
+
+shmccl_add_plugin_test(NAME test_tuner SOURCES test_tuner.c ../harness.c)
