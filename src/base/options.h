@@ -30,4 +30,13 @@ const char *shmi_options_difference(const shmi_options_t *a, const shmi_options_
 /* The folder for segments: SHMCCL_SHM_DIR or /dev/shm. */
 const char *shmi_option_shm_dir(void);
 
+/* Settings that each process obeys by itself; from the environment only. */
+typedef enum {
+  SHMI_OPTION_NET_BYTES, /* SHMCCL_NET_BYTES: the most that the NCCL plugin's rings toward this process take */
+  SHMI_OPTION_NET_GDR,   /* SHMCCL_NET_GDR: whether the NCCL plugin offers to take CUDA pointers */
+  SHMI_OPTION_NCCL_ENV,  /* SHMCCL_NCCL_ENV: whether the NCCL plugin sets NCCL's variables: 0 never, 1 always, 2 where
+                            it is sensible */
+} shmi_local_option_t;
+shmccl_result_t shmi_option_local(shmi_local_option_t which, uint64_t *value);
+
 #endif

@@ -1,7 +1,7 @@
 /* device.c - what NCCL's topology search is told about the device. */
 #include "plugin/device.h"
 
-#include "plugin/plugin.h"
+#include "plugin/environment.h"
 
 /* NCCL's search picks channels by speed: about one GPU's PCIe link. Latency is stored as whole microseconds. */
 enum { SPEED_MBPS = 200000, MAX_COMMS = 65536, GUID = 0x73686d63 };
@@ -18,32 +18,35 @@ static char device_name[] = SHMI_PLUGIN_NAME;
   .vdevice = {.ndevs = 1}, .max_p2p_bytes = NCCL_MAX_NET_BYTES, .max_coll_bytes = NCCL_MAX_NET_BYTES
 
 nccl_result_t shmi_plugin_devices(int *ndevices) {
-  *ndevices = 1;
+  if (!ndevices) return NCCL_INVALID_ARGUMENT;
+  *ndevices = shmi_plugin_steps_aside() ? 0 : 1;
   return NCCL_SUCCESS;
 }
 
-static nccl_result_t check(int device) { return device == 0 ? NCCL_SUCCESS : NCCL_INVALID_ARGUMENT; }
+static nccl_result_t check(int device, const void *properties) {
+  return device == 0 && properties ? NCCL_SUCCESS : NCCL_INVALID_ARGUMENT;
+}
 
 nccl_result_t shmi_plugin_properties_v8(int device, nccl_net_properties_v8_t *properties) {
-  SHMI_PLUGIN_RETURN_IF_ERROR(check(device));
+  SHMI_PLUGIN_RETURN_IF_ERROR(check(device, properties));
   *properties = (nccl_net_properties_v8_t){COMMON_FIELDS};
   return NCCL_SUCCESS;
 }
 
 nccl_result_t shmi_plugin_properties_v9(int device, nccl_net_properties_v9_t *properties) {
-  SHMI_PLUGIN_RETURN_IF_ERROR(check(device));
+  SHMI_PLUGIN_RETURN_IF_ERROR(check(device, properties));
   *properties = (nccl_net_properties_v9_t){COMMON_FIELDS, FIELDS_SINCE_V9};
   return NCCL_SUCCESS;
 }
 
 nccl_result_t shmi_plugin_properties_v11(int device, nccl_net_properties_v11_t *properties) {
-  SHMI_PLUGIN_RETURN_IF_ERROR(check(device));
+  SHMI_PLUGIN_RETURN_IF_ERROR(check(device, properties));
   *properties = (nccl_net_properties_v11_t){COMMON_FIELDS, FIELDS_SINCE_V9, .max_multi_request_size = 1};
   return NCCL_SUCCESS;
 }
 
 nccl_result_t shmi_plugin_properties_v12(int device, nccl_net_properties_v12_t *properties) {
-  SHMI_PLUGIN_RETURN_IF_ERROR(check(device));
+  SHMI_PLUGIN_RETURN_IF_ERROR(check(device, properties));
   *properties = (nccl_net_properties_v12_t){COMMON_FIELDS, FIELDS_SINCE_V9, .max_multi_request_size = 1, .rail_id = -1,
                                             .plane_id = -1};
   return NCCL_SUCCESS;
