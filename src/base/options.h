@@ -36,6 +36,7 @@ typedef enum {
   SHMI_OPTION_NET_GDR,   /* SHMCCL_NET_GDR: whether the NCCL plugin offers to take CUDA pointers */
   SHMI_OPTION_NCCL_ENV,  /* SHMCCL_NCCL_ENV: whether the NCCL plugin sets NCCL's variables: 0 never, 1 always, 2 where
                             it is sensible */
+  SHMI_OPTION_TUNER,     /* SHMCCL_TUNER: whether the NCCL plugin's tuner steers NCCL's choice of algorithm */
 } shmi_local_option_t;
 shmccl_result_t shmi_option_local(shmi_local_option_t which, uint64_t *value);
 

@@ -6,13 +6,15 @@
  */
 #include "plugin/collnet.h"
 
-#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "comm/comm.h"
+#include "plugin/context.h"
 #include "plugin/helper_cpu.h"
 #include "plugin/place.h"
+#include "plugin/registry.h"
 #include "plugin/tuner.h"
 #include "plugin/worker.h"
 
@@ -26,7 +28,7 @@ struct handle {
   uint32_t version;
   uint32_t check; /* of the rest */
   uint8_t id[SHMI_ID_BYTES];
-  uint64_t place;  /* host and folder for segments */
+  struct shmi_place place;
   uint64_t tuning; /* what the tuner goes by */
 };
 _Static_assert(sizeof(struct handle) <= NCCL_NET_HANDLE_BYTES, "NCCL passes so many bytes on");
@@ -35,12 +37,6 @@ struct listener {
   uint32_t magic;
   struct shmi_plugin_log log;
   struct handle handle;
-};
-
-struct region { /* registered memory */
-  struct region *next;
-  uintptr_t start;
-  size_t bytes;
 };
 
 struct coll;
@@ -59,9 +55,14 @@ struct coll {
   struct request requests[SHMI_WORKER_JOBS]; /* the progress thread's */
   uint32_t next_request;
   uint64_t allreduces, bytes;
-  pthread_mutex_t regions_lock; /* held for some instructions only: registration runs beside the progress thread */
-  struct region *regions;
+  struct shmi_registry registry;
 };
+
+/* A call with an object that is none of ours. */
+static nccl_result_t misuse(const char *text) {
+  const struct shmi_plugin_log log = shmi_context_newest_log();
+  return shmi_plugin_error(&log, NCCL_INVALID_ARGUMENT, "CollNet %s", text);
+}
 
 /* ---- handles ----------------------------------------------------------------------------------------------------- */
 
@@ -99,28 +100,31 @@ nccl_result_t shmi_collnet_listen(const struct shmi_plugin_log *log, int device,
 
 nccl_result_t shmi_collnet_close_listen(void *listen_comm) {
   struct listener *l = listen_comm;
-  if (!is_listener(l))
-    return shmi_plugin_error(&(struct shmi_plugin_log){0}, NCCL_INVALID_ARGUMENT,
-                             "CollNet closeListen: this is no listen object");
+  if (!is_listener(l)) return misuse("closeListen: this is no listen object");
   l->magic = 0;
   free(l);
   return NCCL_SUCCESS;
 }
 
-/* Before any field but magic, version and check is used. */
+static nccl_result_t check_place(const struct listener *l, const struct handle *h, int rank) {
+  char who[32];
+  snprintf(who, sizeof who, "CollNet connect: rank %d", rank);
+  const struct shmi_log_sink before = shmi_plugin_log_enter(&l->log);
+  const shmccl_result_t result = shmi_place_check(&h->place, who);
+  shmi_plugin_log_leave(before);
+  return shmi_plugin_result(result);
+}
+
 static nccl_result_t check_handle(const struct listener *l, const struct handle *h, int rank) {
-  if (h->magic != HANDLE_MAGIC || h->check != check_of(h))
-    return shmi_plugin_error(&l->log, NCCL_INVALID_ARGUMENT, "CollNet connect: the handle of rank %d is damaged", rank);
-  if (h->version != HANDLE_VERSION)
+  const bool is_ours = h->magic == HANDLE_MAGIC;
+  if (is_ours && h->version != HANDLE_VERSION)
     return shmi_plugin_error(&l->log, NCCL_INVALID_USAGE,
                              "CollNet connect: rank %d runs another version of this plugin: install the same one for "
                              "all ranks",
                              rank);
-  if (h->place != l->handle.place)
-    return shmi_plugin_error(&l->log, NCCL_SYSTEM_ERROR,
-                             "CollNet connect: rank %d is on another host or has another /dev/shm: run all ranks on "
-                             "one host with one /dev/shm (containers: --ipc=host), or without NCCL_COLLNET_ENABLE",
-                             rank);
+  if (!is_ours || h->check != check_of(h))
+    return shmi_plugin_error(&l->log, NCCL_INVALID_ARGUMENT, "CollNet connect: the handle of rank %d is damaged", rank);
+  SHMI_PLUGIN_RETURN_IF_ERROR(check_place(l, h, rank));
   if (h->tuning != l->handle.tuning)
     return shmi_plugin_error(&l->log, NCCL_INVALID_USAGE,
                              "CollNet connect: the tuner of rank %d goes by another table than this rank's: give all "
@@ -172,9 +176,9 @@ static nccl_result_t make_coll(const struct listener *l, shmccl_comm_t *comm, in
   struct coll *c = calloc(1, sizeof *c);
   if (!c) return shmi_plugin_error(&l->log, NCCL_SYSTEM_ERROR, "no memory for a CollNet communicator: %m");
   *c = (struct coll){.magic = COLL_MAGIC, .rank = rank, .nranks = nranks, .log = l->log};
-  pthread_mutex_init(&c->regions_lock, NULL);
   const nccl_result_t result = shmi_worker_start(&c->worker, comm, shmi_helper_cpu(comm), &c->log);
   if (result != NCCL_SUCCESS) return free(c), result;
+  shmi_registry_init(&c->registry);
   *coll_comm = c;
   return NCCL_SUCCESS;
 }
@@ -182,9 +186,7 @@ static nccl_result_t make_coll(const struct listener *l, shmccl_comm_t *comm, in
 nccl_result_t shmi_collnet_connect(void *handles[], int nranks, int rank, void *listen_comm, void **coll_comm) {
   const struct listener *l = listen_comm;
   shmccl_comm_t *comm;
-  if (!is_listener(l) || !handles || !coll_comm)
-    return shmi_plugin_error(&(struct shmi_plugin_log){0}, NCCL_INVALID_ARGUMENT,
-                             "CollNet connect: no listen object, or a NULL pointer");
+  if (!is_listener(l) || !handles || !coll_comm) return misuse("connect: no listen object, or a NULL pointer");
   SHMI_PLUGIN_RETURN_IF_ERROR(check_handles(l, handles, nranks, rank));
   struct handle first;
   memcpy(&first, handles[0], sizeof first);
@@ -203,9 +205,10 @@ static bool is_coll(const void *coll_comm) {
 }
 
 static nccl_result_t check_coll(const void *coll_comm, const char *call) {
+  char text[64];
   if (is_coll(coll_comm)) return NCCL_SUCCESS;
-  return shmi_plugin_error(&(struct shmi_plugin_log){0}, NCCL_INVALID_ARGUMENT,
-                           "CollNet %s: this is no CollNet communicator", call);
+  snprintf(text, sizeof text, "%s: this is no CollNet communicator", call);
+  return misuse(text);
 }
 
 nccl_result_t shmi_collnet_close_coll(void *coll_comm) {
@@ -214,11 +217,7 @@ nccl_result_t shmi_collnet_close_coll(void *coll_comm) {
   shmi_worker_stop(c->worker);
   shmi_plugin_info(&c->log, NCCL_SUBSYS_NET, "CollNet rank %d of %d: %llu all-reduces of %llu bytes in all", c->rank,
                    c->nranks, (unsigned long long)c->allreduces, (unsigned long long)c->bytes);
-  for (struct region *r = c->regions, *next; r; r = next) {
-    next = r->next;
-    free(r);
-  }
-  pthread_mutex_destroy(&c->regions_lock);
+  shmi_registry_destroy(&c->registry);
   c->magic = 0;
   free(c);
   return NCCL_SUCCESS;
@@ -233,41 +232,25 @@ nccl_result_t shmi_collnet_reg_mr(void *coll_comm, void *data, size_t bytes, int
     return shmi_plugin_error(&c->log, NCCL_INVALID_USAGE, "CollNet regMr: memory of type %d: only host memory (%d)",
                              type, NCCL_PTR_HOST);
   if (!data || !mhandle) return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet regMr: a NULL pointer");
-  struct region *r = malloc(sizeof *r);
-  if (!r) return shmi_plugin_error(&c->log, NCCL_SYSTEM_ERROR, "CollNet regMr: no memory: %m");
-  *r = (struct region){.start = (uintptr_t)data, .bytes = bytes};
-  pthread_mutex_lock(&c->regions_lock);
-  r->next = c->regions;
-  c->regions = r;
-  pthread_mutex_unlock(&c->regions_lock);
-  *mhandle = r;
+  void *made = shmi_registry_add(&c->registry, data, bytes, type);
+  if (!made) return shmi_plugin_error(&c->log, NCCL_SYSTEM_ERROR, "CollNet regMr: no memory: %m");
+  *mhandle = made;
   return NCCL_SUCCESS;
 }
 
 nccl_result_t shmi_collnet_dereg_mr(void *coll_comm, void *mhandle) {
   struct coll *c = coll_comm;
   SHMI_PLUGIN_RETURN_IF_ERROR(check_coll(c, "deregMr"));
-  if (!mhandle) return NCCL_SUCCESS;
-  pthread_mutex_lock(&c->regions_lock);
-  struct region **at = &c->regions, *found;
-  while (*at && *at != mhandle) at = &(*at)->next;
-  found = *at;
-  if (found) *at = found->next;
-  pthread_mutex_unlock(&c->regions_lock);
-  free(found);
-  if (found) return NCCL_SUCCESS;
+  if (!mhandle || shmi_registry_remove(&c->registry, mhandle)) return NCCL_SUCCESS;
   return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet deregMr: this memory is not registered");
 }
 
 /* NCCL may leave a handle out: NULL fits everything. */
-static bool is_registered(struct coll *c, const void *mhandle, const void *data, size_t bytes) {
+static bool is_registered(const struct coll *c, const void *mhandle, const void *data, size_t bytes) {
   if (!mhandle) return true;
-  pthread_mutex_lock(&c->regions_lock);
-  const struct region *r = c->regions;
-  while (r && r != mhandle) r = r->next;
-  const bool fits = r && (uintptr_t)data >= r->start && (uintptr_t)data + bytes <= r->start + r->bytes;
-  pthread_mutex_unlock(&c->regions_lock);
-  return fits;
+  const struct shmi_registration *r = shmi_registry_find(&c->registry, mhandle);
+  const uintptr_t start = r ? (uintptr_t)r->data : 0, at = (uintptr_t)data;
+  return r && at >= start && at + bytes <= start + r->bytes;
 }
 
 /* ---- all-reduce -------------------------------------------------------------------------------------------------- */
@@ -275,15 +258,13 @@ static bool is_registered(struct coll *c, const void *mhandle, const void *data,
 nccl_result_t shmi_collnet_reduce_support(nccl_datatype_t datatype, nccl_redop_t op, int *supported) {
   shmccl_datatype_t unused_type;
   shmccl_redop_t unused_op;
-  if (!supported)
-    return shmi_plugin_error(&(struct shmi_plugin_log){0}, NCCL_INVALID_ARGUMENT,
-                             "CollNet reduceSupport: a NULL pointer");
+  if (!supported) return misuse("reduceSupport: a NULL pointer");
   *supported = shmi_plugin_datatype(datatype, &unused_type) && shmi_plugin_redop(op, &unused_op);
   return NCCL_SUCCESS;
 }
 
 /* Here, since the engine's refusal of one rank's arguments would leave the others waiting. */
-static nccl_result_t check_job(struct coll *c, const struct shmi_job *job, const void *send_mhandle,
+static nccl_result_t check_job(const struct coll *c, const struct shmi_job *job, const void *send_mhandle,
                                const void *recv_mhandle, size_t *bytes) {
   const size_t element = shmccl_datatype_size(job->datatype);
   if (job->count > MOST_BYTES / element)
@@ -340,8 +321,7 @@ nccl_result_t shmi_collnet_test(void *request, int *done, int *bytes) {
   struct request *r = request;
   bool is_done;
   if (!r || r == sentinel || !done || r->magic != REQUEST_MAGIC)
-    return shmi_plugin_error(&(struct shmi_plugin_log){0}, NCCL_INVALID_ARGUMENT,
-                             "CollNet test: this is no request, or one that was reported as done");
+    return misuse("test: this is no request, or one that was reported as done");
   SHMI_PLUGIN_RETURN_IF_ERROR(shmi_worker_look(r->coll->worker, r->number, &is_done));
   *done = is_done;
   if (!is_done) return NCCL_SUCCESS;

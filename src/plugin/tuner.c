@@ -13,6 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/options.h"
 #include "base/tuning.h"
 #include "plugin/device.h"
 
@@ -55,12 +56,10 @@ static void mix_tuning(const struct shmi_tuning *t) {
   }
 }
 
+/* A setting that is nonsense is warned about, and is no reason to fail. */
 static bool is_on(void) {
-  const char *wanted = getenv("SHMCCL_TUNER");
-  if (!wanted || !*wanted || !strcmp(wanted, "1")) return true;
-  if (!strcmp(wanted, "0")) return false;
-  shmi_log_error("SHMCCL_TUNER is '%s': set it to 0 or 1, or unset it: the tuner stays on", wanted);
-  return true;
+  uint64_t wanted;
+  return shmi_option_local(SHMI_OPTION_TUNER, &wanted) != SHMCCL_SUCCESS || wanted;
 }
 
 static void load(void) {

@@ -350,7 +350,7 @@ int main(void) {
   refuse(NULL, NULL, flip_bit, NCCL_INVALID_ARGUMENT, "the handle of rank 2 is damaged");
   refuse(NULL, NULL, forget, NCCL_INVALID_ARGUMENT, "the handle of rank 2 is damaged");
   refuse(NULL, NULL, age, NCCL_INVALID_USAGE, "rank 2 runs another version");
-  refuse("SHMCCL_SHM_DIR", "/proc", NULL, NCCL_SYSTEM_ERROR, "rank 2 is on another host or has another /dev/shm");
+  refuse("SHMCCL_SHM_DIR", "/proc", NULL, NCCL_SYSTEM_ERROR, "rank 2 (pid ");
   refuse("SHMCCL_TUNER", "0", NULL, NCCL_INVALID_USAGE, "the tuner of rank 2 goes by another table");
   run(3, wait_in_vain);
   harness_outcomes(3, die, &plan, 30, outcomes);
