@@ -11,3 +11,7 @@ if(TARGET test_collnet_trouble)
 endif()
 
 shmccl_add_plugin_test(NAME test_tuner SOURCES test_tuner.c ../harness.c)
+
+if(NOT SHMCCL_SANITIZE)  # the sanitizers' libraries must be there before a plugin is loaded
+  add_test(NAME nccl_env COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_nccl_env.sh $<TARGET_FILE:shmccl-nccl-env>)
+endif()
