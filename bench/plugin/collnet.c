@@ -62,7 +62,7 @@ static void finish(struct chain *c, void *request) {
   }
 }
 
-static void chain_allreduce(void *self, const float *sendbuf, float *recvbuf, size_t count) {
+static void chain_allreduce(void *self, const float *sendbuf, float *recvbuf, size_t count, int kernel) {
   struct chain *c = self;
   const size_t bytes = count * sizeof *sendbuf, chunk = chunk_bytes(bytes), steps = (bytes + chunk - 1) / chunk;
   void *requests[WAY_STEPS];
@@ -71,11 +71,11 @@ static void chain_allreduce(void *self, const float *sendbuf, float *recvbuf, si
     const size_t at = step * chunk, length = bytes - at < chunk ? bytes - at : chunk;
     const size_t slot = step % WAY_STEPS;
     if (step == posted) {
-      memcpy(c->send + slot * WAY_STEP_BYTES, (const char *)sendbuf + at, length);
+      if (kernel) memcpy(c->send + slot * WAY_STEP_BYTES, (const char *)sendbuf + at, length);
       requests[slot] = start(c, posted++, chunk);
     } else {
       finish(c, requests[slot]);
-      memcpy((char *)recvbuf + at, c->recv + slot * WAY_STEP_BYTES, length);
+      if (kernel) memcpy((char *)recvbuf + at, c->recv + slot * WAY_STEP_BYTES, length);
       done++;
     }
   }

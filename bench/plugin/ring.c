@@ -110,6 +110,7 @@ static void progress(struct ring *r, struct stream *s) {
 
 struct loop { /* nranks chunks from `first` on, the last of them maybe short or empty */
   size_t first, chunk, count;
+  int kernel;
 };
 
 static size_t chunk_count(const struct loop *l, size_t chunk) {
@@ -163,7 +164,7 @@ static void run_loop(struct ring *r, const struct loop *l, const float *sendbuf,
         progress(r, &r->send);
         if (hop > 0 && r->recv.done == had) sched_yield();
       }
-      work(r, hop, sendbuf, recvbuf, l->first + chunk * l->chunk + done, slice, had);
+      if (l->kernel) work(r, hop, sendbuf, recvbuf, l->first + chunk * l->chunk + done, slice, had);
       if (hop < hops) send_step(r, slice * sizeof(float));
       if (hop > 0) *consumed = had + 1;
       done += slice;
@@ -171,13 +172,13 @@ static void run_loop(struct ring *r, const struct loop *l, const float *sendbuf,
   }
 }
 
-static void ring_allreduce(void *self, const float *sendbuf, float *recvbuf, size_t count) {
+static void ring_allreduce(void *self, const float *sendbuf, float *recvbuf, size_t count, int kernel) {
   struct ring *r = self;
   const size_t n = (size_t)r->team->nranks, most = CHUNK_BYTES / sizeof(float), share = (count + n - 1) / n;
   const size_t chunk = share < most ? share : most;
   uint32_t consumed = r->recv.done;
   for (size_t first = 0; first < count; first += chunk * n)
-    run_loop(r, &(struct loop){first, chunk, count}, sendbuf, recvbuf, &consumed);
+    run_loop(r, &(struct loop){first, chunk, count, kernel}, sendbuf, recvbuf, &consumed);
   while (r->send.done != r->send.posted) progress(r, &r->send);
 }
 

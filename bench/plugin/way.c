@@ -60,8 +60,9 @@ static void *engine_open(const struct team *team, const char *plugin) {
   return e;
 }
 
-static void engine_allreduce(void *self, const float *sendbuf, float *recvbuf, size_t count) {
+static void engine_allreduce(void *self, const float *sendbuf, float *recvbuf, size_t count, int kernel) {
   struct engine *e = self;
+  (void)kernel;
   way_check(e->team, shmccl_allreduce(sendbuf, recvbuf, count, SHMCCL_FLOAT32, SHMCCL_SUM, e->comm, NULL),
             "shmccl_allreduce");
 }
@@ -90,11 +91,11 @@ static void *copies_open(const struct team *team, const char *plugin) {
   return c;
 }
 
-static void copies_allreduce(void *self, const float *sendbuf, float *recvbuf, size_t count) {
+static void copies_allreduce(void *self, const float *sendbuf, float *recvbuf, size_t count, int kernel) {
   const struct copies *c = self;
   const size_t hops = 2 * ((size_t)c->nranks - 1), share = count * sizeof *sendbuf / (size_t)c->nranks;
   size_t step = 0;
-  (void)recvbuf;
+  (void)recvbuf, (void)kernel;
   for (size_t hop = 0; hop < hops; hop++) {
     for (size_t done = 0, bytes; done < share; done += bytes, step++) {
       const size_t at = step % WAY_STEPS * WAY_STEP_BYTES;

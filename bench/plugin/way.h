@@ -1,8 +1,9 @@
 /*
  * way.h - the ways of doing an all-reduce that are compared.
  *
- * For the plugin's the thread of a rank is both NCCL's progress thread and its kernel: it copies between the user's
- * buffers and the FIFOs and reduces, where a GPU would. All ranks make the same calls.
+ * The thread of a rank is NCCL's progress thread. With `kernel` it also does a GPU's part, copies between the user's
+ * buffers and the FIFOs and reduces, so that the result can be verified; without, the FIFOs go as they are, and what is
+ * left is the plugin's part. All ranks make the same calls.
  */
 #ifndef BENCH_WAY_H
 #define BENCH_WAY_H
@@ -18,7 +19,7 @@ struct way {
   const char *name;
   void *(*open)(const struct team *team, const char *plugin);
   /* recvbuf = sum over the ranks of sendbuf; the buffers are apart. */
-  void (*allreduce)(void *self, const float *sendbuf, float *recvbuf, size_t count);
+  void (*allreduce)(void *self, const float *sendbuf, float *recvbuf, size_t count, int kernel);
   void (*close)(void *self);
 };
 

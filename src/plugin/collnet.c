@@ -107,7 +107,7 @@ nccl_result_t shmi_collnet_close_listen(void *listen_comm) {
 }
 
 static nccl_result_t check_place(const struct listener *l, const struct handle *h, int rank) {
-  char who[32];
+  char who[64];
   snprintf(who, sizeof who, "CollNet connect: rank %d", rank);
   const struct shmi_log_sink before = shmi_plugin_log_enter(&l->log);
   const shmccl_result_t result = shmi_place_check(&h->place, who);
