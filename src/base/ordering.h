@@ -139,9 +139,25 @@ SHMI_FN void shmi_note_two(uint64_t *words, uint64_t a, uint64_t b) {
 }
 
 #ifndef __CUDACC__
+/* Keep order: whoever sees a store after it sees those before it. For readers that poll bytes which no word announces
+ * (NCCL's kernels look at the flags within a message). Without it a line's flag could be seen before its data. */
+static inline void shmi_keep_order(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __asm__ volatile("" ::: "memory"); /* the processor keeps stores in order; the compiler need not */
+#else
+  __atomic_thread_fence(__ATOMIC_RELEASE);
+#endif
+}
+
 /* Claim: true for exactly one of the threads of this process that call it on a flag in private memory.
  * Without it two threads could both write this rank's abort line, and peers would read half of each. */
 static inline int shmi_claim(uint32_t *flag) { return __atomic_exchange_n(flag, 1, __ATOMIC_ACQ_REL) == 0; }
+
+/* Replace: sets *where to value if it is still `expected`, for whoever follows the pointer. Without it a reader could
+ * follow it to an array whose entries are not there yet. */
+static inline int shmi_replace_pointer(char ***where, char **expected, char **value) {
+  return __atomic_compare_exchange_n(where, &expected, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
 
 /* Next: numbers 0, 1, 2, ... each given once among the threads of this process. Nothing else is ordered by it. */
 static inline uint32_t shmi_next32(uint32_t *counter) { return __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }

@@ -143,6 +143,11 @@ void shmi_select_device(const struct shmi_world *channel, int channels, const sh
 /* "allreduce of 12 float32, sum" */
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes);
 
+/* ---- environment.c ---- */
+
+/* Whether a launcher's variables show that this job has ranks on other hosts; its name. */
+int shmi_job_spans_hosts(const char **launcher);
+
 /* ---- collectives.c, api.c ---- */
 
 /* The allgather of split. */
