@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/variables.h"
 
 struct option {
   const char *variable;
@@ -91,6 +92,7 @@ static shmccl_result_t settle(const struct option *o, uint64_t *value) {
 
 shmccl_result_t shmi_options_read(const shmccl_config_t *config, shmi_options_t *options) {
   shmi_options_t read = {0};
+  shmi_variables_check();
   SHMI_RETURN_IF_ERROR(read_config(config, &read));
   for (int i = 0; i < OPTION_COUNT; i++) SHMI_RETURN_IF_ERROR(settle(&table[i], field(&read, &table[i])));
   *options = read;

@@ -66,6 +66,11 @@ shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);
 /* Asks that staging not yet allocated comes from the NUMA node of the rank that will read it. */
 void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int reader);
 
+/* ---- environment.c ---- */
+
+/* The launcher that shmccl_comm_init_env() would believe, and what it says, unchecked (NULL: nothing). NULL: none. */
+const char *shmi_launcher_seen(const char **rank, const char **nranks);
+
 /* ---- abort.c: the first error of a communicator is its last ---- */
 
 /* Puts the communicator into error `cause`, found by this rank, because of rank culprit (-1: none); returns the error

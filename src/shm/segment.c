@@ -192,16 +192,32 @@ static uint64_t choose_window(const struct shmi_header *h) {
   return smaller(window < WINDOW_LEAST ? WINDOW_LEAST : window, h->slot_bytes);
 }
 
-static shmccl_result_t fill(struct shmi_segment *s, int fd, int nranks, const shmi_options_t *options) {
-  struct shmi_header header;
-  uint64_t staging = fit_staging(fd, nranks, options->staging_bytes);
-  size_t control = shmi_layout_control_bytes(nranks);
-  if (!shmi_layout_make(&header, nranks, staging, options))
-    return no_space(control + shmi_layout_least_staging(nranks), ENOSPC);
-  header.window_bytes = choose_window(&header);
+/* The header of a segment in the folder of fd, by what is free there. */
+static shmccl_result_t plan(struct shmi_header *h, int fd, int nranks, const shmi_options_t *options) {
+  const uint64_t staging = fit_staging(fd, nranks, options->staging_bytes);
+  if (!shmi_layout_make(h, nranks, staging, options))
+    return no_space(shmi_layout_control_bytes(nranks) + shmi_layout_least_staging(nranks), ENOSPC);
+  h->window_bytes = choose_window(h);
   if (staging < options->staging_bytes)
     SHMI_INFO("%s is short of space: %llu KiB of staging instead of %llu", shmi_option_shm_dir(),
               (unsigned long long)staging >> 10, (unsigned long long)options->staging_bytes >> 10);
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_segment_plan(struct shmi_header *h, int nranks, const shmi_options_t *options) {
+  struct shmi_header header;
+  const int fd = open(shmi_option_shm_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return cannot_use_folder(errno);
+  const shmccl_result_t result = plan(&header, fd, nranks, options);
+  close(fd);
+  if (result == SHMCCL_SUCCESS) *h = header;
+  return result;
+}
+
+static shmccl_result_t fill(struct shmi_segment *s, int fd, int nranks, const shmi_options_t *options) {
+  struct shmi_header header;
+  size_t control = shmi_layout_control_bytes(nranks);
+  SHMI_RETURN_IF_ERROR(plan(&header, fd, nranks, options));
   SHMI_RETURN_IF_ERROR(check_file_limit(header.total_bytes));
   int error = ftruncate(fd, (off_t)header.total_bytes) ? errno : allocate(fd, 0, control);
   if (error) return no_space(control, error);
