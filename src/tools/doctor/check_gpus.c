@@ -73,7 +73,8 @@ static void check_pinned(struct doctor *d) {
 void doctor_check_gpus(struct doctor *d) {
   struct doctor_answer a = doctor_ask(d, "gpus", 4000, doctor_question_gpus, NULL);
   doctor_parse_gpus(a.text, &d->facts.gpus);
-  if (!gpu_expected(d) && !d->facts.gpus.ngpus) return; /* gpu.device has said so */
+  if (!gpu_expected(d) && !d->facts.gpus.ngpus && !*d->facts.gpus.errors && !a.timed_out)
+    return; /* gpu.device has said so */
   check_presence(d, &a);
   check_model(d);
   check_peers(d);

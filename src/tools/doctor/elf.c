@@ -21,10 +21,12 @@ static bool get(const struct file *f, uint64_t offset, void *to, size_t bytes) {
   return true;
 }
 
+/* A section whose contents are in the file. */
 static bool get_section(const struct file *f, const Elf64_Ehdr *header, unsigned index, Elf64_Shdr *section) {
-  return index < header->e_shnum &&
-         get(f, header->e_shoff + (uint64_t)index * sizeof *section, section, sizeof *section) &&
-         section->sh_offset <= f->length && section->sh_size <= f->length - section->sh_offset;
+  if (index >= header->e_shnum) return false;
+  if (!get(f, header->e_shoff + (uint64_t)index * sizeof *section, section, sizeof *section)) return false;
+  if (section->sh_type == SHT_NOBITS) section->sh_size = 0;
+  return section->sh_offset <= f->length && section->sh_size <= f->length - section->sh_offset;
 }
 
 /* A string of a table; "" if it is not ended inside of it. */

@@ -3,8 +3,6 @@
  *
  * The work is done by a child; the parent ends it after ten seconds, also where a file system or a driver hangs.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,7 +127,7 @@ static int work(const struct flags *flags) {
 static int give_up(const struct flags *flags) {
   struct doctor d = {.root = "", .tell = flags->json ? NULL : print_finding};
   doctor_add(&d, (struct doctor_finding){
-                     DOCTOR_FAILURE, "doctor.time", "something did not answer within ten seconds",
+                     DOCTOR_FAILURE, "doctor.time", "the checks did not end within ten seconds",
                      "what was not looked at may be wrong too: a file system, a driver or the loader hangs",
                      "the check after the last line above is the one; dmesg may tell more"});
   if (flags->json) print_json(&d);
@@ -137,27 +135,36 @@ static int give_up(const struct flags *flags) {
   return DOCTOR_FAILURE;
 }
 
+/* Whether the worker ended in time, and how. SIGCHLD, blocked, also comes when it is only stopped. */
+static bool ended_in_time(pid_t worker, const sigset_t *child_signal, int *status) {
+  const uint64_t deadline_ns = shmi_now_ns() + (uint64_t)LIMIT_S * 1000000000;
+  for (uint64_t now; waitpid(worker, status, WNOHANG) == 0;) {
+    if ((now = shmi_now_ns()) >= deadline_ns) return false;
+    const uint64_t rest = deadline_ns - now;
+    const struct timespec limit = {(time_t)(rest / 1000000000), (long)(rest % 1000000000)};
+    sigtimedwait(child_signal, NULL, &limit);
+  }
+  return true;
+}
+
 static int work_within_limit(const struct flags *flags) {
-  const struct timespec limit = {LIMIT_S, 0};
-  sigset_t ended;
-  int status;
-  sigemptyset(&ended);
-  sigaddset(&ended, SIGCHLD);
-  sigprocmask(SIG_BLOCK, &ended, NULL);
+  sigset_t child_signal;
+  int status = -1;
+  sigemptyset(&child_signal);
+  sigaddset(&child_signal, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &child_signal, NULL);
   const pid_t worker = fork();
   if (worker <= 0) { /* without a child: without a limit */
-    sigprocmask(SIG_UNBLOCK, &ended, NULL);
+    sigprocmask(SIG_UNBLOCK, &child_signal, NULL);
     const int code = work(flags);
     if (worker == 0) exit(code);
     return code;
   }
-  while (sigtimedwait(&ended, NULL, &limit) < 0)
-    if (errno == EAGAIN) {
-      kill(worker, SIGKILL);
-      return give_up(flags);
-    }
-  if (waitpid(worker, &status, 0) != worker || !WIFEXITED(status)) return give_up(flags);
-  return WEXITSTATUS(status);
+  if (!ended_in_time(worker, &child_signal, &status)) {
+    kill(worker, SIGKILL);
+    return give_up(flags);
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : give_up(flags);
 }
 
 /* ---- flags ------------------------------------------------------------------------------------------------------- */
