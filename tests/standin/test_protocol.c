@@ -53,9 +53,10 @@ static int await(void *context, uint32_t step) {
 
 static cudaError_t run_call_thread(const struct standin_thread *t) {
   struct waiting waiting = {t, t->launch->args[0], t->launch->args[1]};
-  uint32_t *steps = *(uint32_t **)t->launch->args[2], mine = *steps;
+  uint32_t *steps = *(uint32_t **)t->launch->args[2];
   struct shmi_block block = {.tid = (int)t->tid,
                              .nthreads = (int)t->nthreads,
+                             .step = *steps,
                              .world = waiting.world,
                              .call = waiting.call,
                              .tile = TILE,
@@ -64,10 +65,10 @@ static cudaError_t run_call_thread(const struct standin_thread *t) {
                              .barrier = t->barrier,
                              .agreed = t->shared};
   block.reduce = shmi_reduce_lookup((shmccl_datatype_t)waiting.call->id.datatype, (shmccl_redop_t)waiting.call->id.op);
-  const int error = shmi_block_run(&block, &mine);
+  const int error = shmi_block_run(&block);
   standin_block_sync(t);
   if (t->tid == 0) {
-    *steps = mine;
+    *steps = block.step;
     **(int **)t->launch->args[3] = error;
   }
   return cudaSuccess;
