@@ -32,6 +32,7 @@ static const struct option local_table[] = {
     [SHMI_OPTION_NET_BYTES] = {"SHMCCL_NET_BYTES", 0, 64 << 20, 64 << 10, (uint64_t)1 << 40, NULL, "bytes"},
     [SHMI_OPTION_NET_GDR] = {"SHMCCL_NET_GDR", 0, 0, 0, 1, NULL, "switches"},
     [SHMI_OPTION_NCCL_ENV] = {"SHMCCL_NCCL_ENV", 0, 2, 0, 2, nccl_env_words, "0, 1 or auto"},
+    [SHMI_OPTION_TUNER] = {"SHMCCL_TUNER", 0, 1, 0, 1, NULL, "switches"},
 };
 
 static uint64_t *field(shmi_options_t *options, const struct option *o) {

@@ -2,19 +2,22 @@
  * options.h - every SHMCCL_* setting that a communicator obeys, with its unit, default and bounds, in one table.
  *
  * A setting comes from the config struct where it is non-zero there, else from the environment, else from the table.
- * Ranks must agree on all of them; the segment's header carries rank 0's.
+ * Ranks must agree on all of them; the segment's header carries rank 0's. Not in the table: SHMCCL_SHM_DIR (below),
+ * SHMCCL_TUNING_FILE (tuning.h), which is read where rank 0 makes a segment.
  */
 #ifndef SHMI_OPTIONS_H
 #define SHMI_OPTIONS_H
 
+#include "base/tuning.h"
 #include "shmccl.h"
 
 /* The settings in force for one communicator. Fixed width: it lies in the segment's header. */
 typedef struct {
   uint64_t timeout_ms;
   uint64_t staging_bytes;
-  uint64_t chunk_bytes; /* 0: by size */
-  uint64_t algorithm;   /* shmccl_algorithm_t */
+  uint64_t chunk_bytes;         /* 0: by size */
+  uint64_t algorithm;           /* shmccl_algorithm_t */
+  shmi_thresholds_t thresholds; /* rank 0's, from SHMCCL_TUNING_FILE; the others take them over */
 } shmi_options_t;
 
 /* Reads config (may be NULL) and environment. Invalid argument, logged, if either holds nonsense. */
@@ -33,6 +36,7 @@ typedef enum {
   SHMI_OPTION_NET_GDR,   /* SHMCCL_NET_GDR: whether the NCCL plugin offers to take CUDA pointers */
   SHMI_OPTION_NCCL_ENV,  /* SHMCCL_NCCL_ENV: whether the NCCL plugin sets NCCL's variables: 0 never, 1 always, 2 where
                             it is sensible */
+  SHMI_OPTION_TUNER,     /* SHMCCL_TUNER: whether the NCCL plugin's tuner steers NCCL's choice of algorithm */
 } shmi_local_option_t;
 shmccl_result_t shmi_option_local(shmi_local_option_t which, uint64_t *value);
 

@@ -160,11 +160,13 @@ static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTE
   SHMI_RETURN_IF_ERROR(check_staging(comm));
   if (comm->rank == 0) {
     shmi_segment_sweep();
+    comm->options.thresholds = shmi_tuning_thresholds(comm->nranks);
     SHMI_RETURN_IF_ERROR(shmi_segment_create(&comm->segment, id, comm->nranks, &comm->options));
   } else {
     SHMI_RETURN_IF_ERROR(find_segment(comm, id));
   }
   comm->world = shmi_layout_world(&comm->segment.header, comm->segment.base, comm->rank);
+  comm->options.thresholds = comm->segment.header.options.thresholds;
   shmccl_result_t result = compare_settings(comm, comm->nranks);
   comm->nranks = comm->world.nranks; /* what the lines are there for; a difference ends here */
   return result;

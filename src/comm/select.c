@@ -52,6 +52,8 @@ static bool wants_two_shot(const shmccl_comm_t *comm, const struct shmi_call *c)
   const uint64_t most = comm->oversubscribed ? ONE_SHOT_READ_MOST_OVERSUBSCRIBED : ONE_SHOT_READ_MOST;
   if (c->id.collective != SHMI_ALLREDUCE && c->id.collective != SHMI_REDUCE) return false;
   if (comm->options.algorithm != SHMCCL_ALGORITHM_AUTO) return comm->options.algorithm == SHMCCL_ALGORITHM_TWO_SHOT;
+  const uint64_t measured = comm->options.thresholds.one_shot_most;
+  if (measured) return c->id.count * c->element > measured;
   return c->id.count * c->element * (uint64_t)(comm->nranks - 1) > most;
 }
 
@@ -60,10 +62,12 @@ static size_t clamp(size_t value, size_t least, size_t most) { return value < le
 /* What a rank stages in one turn: some turns for the pipeline to fill, as few meetings as that allows. */
 static size_t wanted_chunk_bytes(const shmccl_comm_t *comm, const struct shmi_call *c) {
   const size_t bytes = c->id.count * c->element * (shmi_has_blocks(c) ? (size_t)comm->nranks : 1);
+  const shmi_thresholds_t *t = &comm->options.thresholds;
+  const size_t measured = c->two_shot ? t->reduce_chunk : t->copy_chunk;
   if (comm->options.chunk_bytes) return comm->options.chunk_bytes;
-  if (comm->oversubscribed) return CHUNK_OVERSUBSCRIBED;
-  if (c->two_shot) return clamp(bytes / 8, TWO_SHOT_CHUNK_LEAST, TWO_SHOT_CHUNK_MOST);
-  return clamp(bytes / 2, CHUNK_LEAST, CHUNK_MOST);
+  if (comm->oversubscribed) return measured ? measured : CHUNK_OVERSUBSCRIBED;
+  const size_t most = measured ? measured : c->two_shot ? TWO_SHOT_CHUNK_MOST : CHUNK_MOST;
+  return clamp(bytes / (c->two_shot ? 8 : 2), smaller(c->two_shot ? TWO_SHOT_CHUNK_LEAST : CHUNK_LEAST, most), most);
 }
 
 /* Successive steps put their `bytes` at successive places of a window. */

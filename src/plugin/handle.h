@@ -8,6 +8,7 @@
 #define SHMI_PLUGIN_HANDLE_H
 
 #include "plugin/nccl_abi.h"
+#include "plugin/place.h"
 #include "shm/segment.h"
 
 struct shmi_handle {
@@ -16,12 +17,9 @@ struct shmi_handle {
   uint32_t check; /* of all other bytes */
   uint8_t arena[SHMI_ID_BYTES];
   uint64_t key;
+  struct shmi_place place; /* the listener's */
   uint32_t link;
-  uint32_t pid;        /* the listener's, in its own namespace: for messages only */
-  uint8_t boot[16];    /* the kernel's boot id: one host, one boot; zeros if unknown */
-  uint64_t shm_device; /* of the segment folder, which tells two /dev/shm of one kernel apart */
-  uint64_t shm_inode;
-  char host[40]; /* for messages; cut if longer */
+  uint32_t unused; /* zero: there are no bytes that nobody wrote */
 };
 _Static_assert(sizeof(struct shmi_handle) <= NCCL_NET_HANDLE_BYTES, "handle");
 

@@ -78,6 +78,7 @@ const char *shmi_layout_check(const struct shmi_header *h, uint64_t file_bytes) 
   if (h->budget_bytes > h->options.staging_bytes ||
       !shmi_layout_make(&expected, (int)h->nranks, h->budget_bytes, &h->options))
     return "its layout is impossible";
+  if (!shmi_thresholds_valid(&h->options.thresholds)) return "its thresholds are impossible";
   if (h->window_bytes < SHMI_LINE || h->window_bytes > h->slot_bytes) return "its window is impossible";
   expected.window_bytes = h->window_bytes;
   if (memcmp(h, &expected, sizeof expected)) return "its layout is inconsistent";

@@ -87,7 +87,7 @@ static void test_all_are_killed(void) {
 
 static uint8_t id_bytes[SHMI_ID_BYTES] = {7};
 
-static const shmi_options_t options = {8000, 64 << 20, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmi_options_t options = {.timeout_ms = 8000, .staging_bytes = 64 << 20};
 
 /* Rank 0 waits, `victim` attaches and dies, the third rank never comes. */
 static void wait_for_dead(struct tr_job *job, int rank) {

@@ -147,7 +147,7 @@ static void hold_lock(int fd, int rank) {
 /* A header that would be right if the file were as long as it says. */
 static struct shmi_header overlong_header(void) {
   struct shmi_header h;
-  const shmi_options_t options = {10000, 64 << 20, 0, SHMCCL_ALGORITHM_AUTO};
+  const shmi_options_t options = {.timeout_ms = 10000, .staging_bytes = 64 << 20};
   shmi_layout_make(&h, 2, 64 << 20, &options);
   return h;
 }

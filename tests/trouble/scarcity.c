@@ -27,7 +27,7 @@
 #define OWNS_ADDRESS_SPACE 0
 #endif
 
-static const shmi_options_t options = {10000, 64 << 20, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmi_options_t options = {.timeout_ms = 10000, .staging_bytes = 64 << 20};
 static const uint8_t id_bytes[SHMI_ID_BYTES] = {9};
 
 static rlim_t limit(int resource, rlim_t value) {
