@@ -16,7 +16,7 @@
 #include "log.h"
 #include "scenarios.h"
 
-enum { SECONDS = 100, MOST_PATTERNS = 8 };
+enum { SECONDS = 250, MOST_PATTERNS = 8 };
 
 static const struct {
   const char *name;
