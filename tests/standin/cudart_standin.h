@@ -8,6 +8,7 @@
 #ifndef CUDART_STANDIN_H
 #define CUDART_STANDIN_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -60,7 +61,7 @@ struct standin_thread {
   uint3 block;
   unsigned tid, nthreads; /* of those that run here: not of launch->block */
   void *shared;           /* the block's dynamic shared memory; garbage at first */
-  struct standin_barrier *barrier;
+  pthread_barrier_t *barrier;
 };
 
 /* For a `run`: runs fn on all blocks of the grid at once, each with `nthreads` threads of its own, and waits for them.

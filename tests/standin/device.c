@@ -122,7 +122,7 @@ static const struct {
     {cudaDevAttrMultiProcessorCount, 108},
     {cudaDevAttrMaxThreadsPerMultiProcessor, 2048},
     {cudaDevAttrMaxBlocksPerMultiprocessor, 32},
-    {cudaDevAttrMaxSharedMemoryPerBlock, 48 << 10},
+    {cudaDevAttrMaxSharedMemoryPerBlock, SI_SHARED_BYTES},
     {cudaDevAttrMaxSharedMemoryPerBlockOptin, 163 << 10},
     {cudaDevAttrMaxSharedMemoryPerMultiprocessor, 164 << 10},
     {cudaDevAttrReservedSharedMemoryPerBlock, 1 << 10},

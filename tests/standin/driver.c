@@ -174,8 +174,7 @@ static CUresult standin_cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction fun
   return (CUresult)error;
 }
 
-/* ---- what is known and not offered: virtual memory management, DMA-BUF ---------------------------------------------
- */
+/* ---- what is known and not offered: virtual memory management, DMA-BUF ------------------------------------------- */
 
 #define NOT_OFFERED(X)                                                                                                 \
   X(cuMemAddressReserve)                                                                                               \

@@ -93,6 +93,7 @@ cudaError_t si_enter(struct si_call *call, int flags) {
   const cudaError_t ordered = ordered_error(call->name);
   if (ordered != cudaSuccess || flags == ANY) return ordered;
   if (si_in_host_function) return cudaErrorNotPermitted;
+  if (!si_options()->devices) return cudaErrorNoDevice;
   const cudaError_t lasting = standin_broken(si_device);
   if (lasting != cudaSuccess) return lasting;
   return flags == UNSAFE ? si_capture_forbids() : cudaSuccess;

@@ -6,10 +6,6 @@
 
 enum { MOST_THREADS = 1024, POISON = 0xa5 };
 
-struct standin_barrier {
-  pthread_barrier_t barrier;
-};
-
 struct runner {
   struct standin_thread thread;
   cudaError_t (*fn)(const struct standin_thread *);
@@ -17,7 +13,7 @@ struct runner {
   pthread_t id;
 };
 
-void standin_block_sync(const struct standin_thread *thread) { pthread_barrier_wait(&thread->barrier->barrier); }
+void standin_block_sync(const struct standin_thread *thread) { pthread_barrier_wait(thread->barrier); }
 
 static void *run(void *arg) {
   struct runner *r = arg;
@@ -30,16 +26,16 @@ static uint3 block_index(const dim3 *grid, unsigned i) {
   return (uint3){i % grid->x, i / grid->x % grid->y, i / grid->x / grid->y};
 }
 
-static struct standin_barrier *new_barrier(unsigned nthreads) {
-  struct standin_barrier *b = si_alloc(sizeof *b);
-  pthread_barrier_init(&b->barrier, NULL, nthreads);
+static pthread_barrier_t *new_barrier(unsigned nthreads) {
+  pthread_barrier_t *b = si_alloc(sizeof *b);
+  pthread_barrier_init(b, NULL, nthreads);
   return b;
 }
 
 static void start_block(const struct standin_launch *launch, unsigned number, unsigned nthreads, struct runner *runners,
                         cudaError_t (*fn)(const struct standin_thread *)) {
   void *shared = si_alloc(launch->shared_bytes);
-  struct standin_barrier *barrier = new_barrier(nthreads);
+  pthread_barrier_t *barrier = new_barrier(nthreads);
   memset(shared, POISON, launch->shared_bytes);
   for (unsigned tid = 0; tid < nthreads; tid++) {
     runners[tid].fn = fn;
@@ -55,7 +51,7 @@ static cudaError_t finish_block(struct runner *runners, unsigned nthreads) {
     pthread_join(runners[tid].id, NULL);
     if (error == cudaSuccess) error = runners[tid].result;
   }
-  pthread_barrier_destroy(&runners->thread.barrier->barrier);
+  pthread_barrier_destroy(runners->thread.barrier);
   free(runners->thread.barrier);
   free(runners->thread.shared);
   return error;

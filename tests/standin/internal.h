@@ -21,7 +21,7 @@
 
 /* ---- options.c: the environment, read once ----------------------------------------------------------------------- */
 
-enum { SI_MAX_DEVICES = 16, SI_PCI_BUS_FIRST = 0x10 };
+enum { SI_MAX_DEVICES = 16, SI_PCI_BUS_FIRST = 0x10, SI_SHARED_BYTES = 48 << 10 };
 
 struct si_options {
   int devices, major, minor, p2p, host_alias, one_queue, free_waits, memory_ops, stats, log;
@@ -40,8 +40,7 @@ _Noreturn void si_die(const char *format, ...) __attribute__((format(printf, 1, 
 void *si_alloc(size_t bytes); /* zeros; dies rather than fails */
 void *si_copy_of(const void *p, size_t bytes);
 
-/* ---- entry.c: every CUDA function begins with one of these ---------------------------------------------------------
- */
+/* ---- entry.c: every CUDA function begins with one of these ------------------------------------------------------- */
 
 struct si_call {
   const char *name;
@@ -88,8 +87,7 @@ extern _Thread_local int si_device; /* the current one */
 bool si_valid_device(int device);
 int si_attribute(int attribute, int device);
 
-/* ---- queue.c: work in order ---------------------------------------------------------------------------------------
- */
+/* ---- queue.c: work in order -------------------------------------------------------------------------------------- */
 
 typedef cudaError_t si_work_fn(void *arg); /* arg: the copied argument */
 

@@ -40,7 +40,7 @@ static void add_kernel(const void *symbol, const char *name) {
   struct si_kernel *k = si_alloc(sizeof *k);
   k->symbol = symbol;
   k->name = strdup(name);
-  k->shared_most = si_attribute(cudaDevAttrMaxSharedMemoryPerBlock, 0);
+  k->shared_most = SI_SHARED_BYTES;
   pthread_mutex_lock(&lock);
   k->next = kernels;
   kernels = k;

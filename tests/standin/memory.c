@@ -378,8 +378,7 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void
   return cudaSuccess;
 }
 
-/* ---- memory of other processes: not offered, as cudaDeviceCanAccessPeer says ---------------------------------------
- */
+/* ---- memory of other processes: not offered, as cudaDeviceCanAccessPeer says ------------------------------------- */
 
 cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *p) {
   ENTER(SAFE);

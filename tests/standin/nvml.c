@@ -95,8 +95,7 @@ int nvmlDeviceGetP2PStatus(device_t device, device_t peer, int what, int *status
   return OK;
 }
 
-/* ---- links: NCCL asks for NVLinks to a switch before it uses CollNetDirect -----------------------------------------
- */
+/* ---- links: NCCL asks for NVLinks to a switch before it uses CollNetDirect --------------------------------------- */
 
 static int link_result(void) { return setting("STANDIN_NVSWITCH", 0) ? OK : NOT_SUPPORTED; }
 

@@ -166,7 +166,6 @@ void si_after_device(int device, si_work_fn *run, void *arg, size_t bytes) {
 
 static cudaError_t create_stream(cudaStream_t *s, unsigned flags, int priority) {
   NEED(s && !(flags & ~(unsigned)cudaStreamNonBlocking), cudaErrorInvalidValue);
-  NEED(si_options()->devices, cudaErrorNoDevice);
   *s = si_stream_new(si_device, flags, priority, false);
   __atomic_add_fetch(&living, 1, __ATOMIC_RELAXED);
   return cudaSuccess;

@@ -346,7 +346,8 @@ static void test_memory_ops(void) {
     usleep(10000);
     IS(cudaStreamQuery(s), cudaErrorNotReady);
   }
-  if (setting("STANDIN_ONE_QUEUE")) *flag = 6; /* the write would be behind the wait for ever */
+  if (setting("STANDIN_ONE_QUEUE"))
+    __atomic_store_n(flag, 6, __ATOMIC_RELEASE); /* the write would be behind the wait for ever */
   if (offered) CHECK(write(t, (CUdeviceptr)(uintptr_t)flag, 6, CU_STREAM_WRITE_VALUE_DEFAULT) == CUDA_SUCCESS);
   OK(cudaStreamSynchronize(s));
   OK(cudaStreamSynchronize(t));
