@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/ordering.h"
 #include "base/variables.h"
 
 struct option {
@@ -112,4 +113,21 @@ const char *shmi_options_difference(const shmi_options_t *a, const shmi_options_
 const char *shmi_option_shm_dir(void) {
   const char *folder = getenv("SHMCCL_SHM_DIR");
   return folder && *folder ? folder : "/dev/shm";
+}
+
+static void warn_once(const char *message) {
+  static uint32_t warned;
+  if (shmi_claim(&warned))
+    shmi_log(SHMI_LOG_WARN, "SHMCCL_TUNING_FILE: %s, or unset it; the built-in thresholds are used", message);
+}
+
+shmi_thresholds_t shmi_option_thresholds(int nranks) {
+  const shmi_thresholds_t builtin = {0};
+  const char *path = shmi_tuning_path();
+  struct shmi_tuning tuning;
+  char message[SHMI_TUNING_MESSAGE_BYTES];
+  if (!path) return builtin;
+  if (shmi_tuning_read(path, &tuning, message)) return warn_once(message), builtin;
+  const struct shmi_tuning_set *set = shmi_tuning_find(&tuning, nranks);
+  return set ? set->thresholds : builtin;
 }

@@ -160,7 +160,7 @@ static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTE
   SHMI_RETURN_IF_ERROR(check_staging(comm));
   if (comm->rank == 0) {
     shmi_segment_sweep();
-    comm->options.thresholds = shmi_tuning_thresholds(comm->nranks);
+    comm->options.thresholds = shmi_option_thresholds(comm->nranks);
     SHMI_RETURN_IF_ERROR(shmi_segment_create(&comm->segment, id, comm->nranks, &comm->options));
   } else {
     SHMI_RETURN_IF_ERROR(find_segment(comm, id));

@@ -85,10 +85,11 @@ static void gather_folder(struct folder *folder) {
 
 /* ---- settings ---------------------------------------------------------------------------------------------------- */
 
+/* name: of a row of variables.def */
 static struct setting *find_setting(struct info *info, const char *name) {
   for (int i = 0; i < info->nsettings; i++)
     if (!strcmp(info->settings[i].name, name)) return &info->settings[i];
-  return NULL;
+  abort();
 }
 
 static void gather_settings(struct info *info) {
@@ -97,16 +98,18 @@ static void gather_settings(struct info *info) {
     struct setting *s = &info->settings[info->nsettings++];
     const char *text = getenv(v->name);
     const bool given = text && *text;
-    *s = (struct setting){v->name, v->unit, v->meaning, "", given ? "environment" : "default"};
+    *s = (struct setting){v->name, v->initial, v->unit, v->meaning, "", given ? "environment" : "default"};
     snprintf(s->value, sizeof s->value, "%s", given ? text : v->initial);
   }
 }
 
-/* What the library makes of it: a value that it does not know counts as none. */
+/* What the library made of it: it goes on without a value that it does not know. */
 static void set_effective(struct info *info, const char *name, const char *value) {
   struct setting *s = find_setting(info, name);
-  if (!strcmp(s->origin, "environment") && strcasecmp(s->value, value)) s->origin = "invalid";
-  snprintf(s->value, sizeof s->value, "%s", value);
+  if (!strcmp(s->origin, "environment") && strcasecmp(s->value, value))
+    s->origin = "invalid";
+  else
+    snprintf(s->value, sizeof s->value, "%s", value);
 }
 
 static void gather_launcher(struct info *info) {
@@ -139,7 +142,7 @@ static void read_options(struct info *info) {
 static void add_threshold(struct info *info, const char *name, uint64_t bytes, const char *meaning) {
   if (info->nsettings == SETTINGS_MOST) return;
   struct setting *s = &info->settings[info->nsettings++];
-  *s = (struct setting){name, "bytes", meaning, "by size", bytes ? "tuning file" : "default"};
+  *s = (struct setting){name, "by size", "bytes", meaning, "by size", bytes ? "tuning file" : "default"};
   if (bytes) snprintf(s->value, sizeof s->value, "%llu", (unsigned long long)bytes);
 }
 
@@ -149,11 +152,11 @@ static void gather_thresholds(struct info *info) {
   const shmi_thresholds_t *t = &info->options.thresholds;
   if (shmi_tuning_path() && shmi_tuning_read(shmi_tuning_path(), &tuning, message))
     find_setting(info, "SHMCCL_TUNING_FILE")->origin = "invalid";
-  info->options.thresholds = shmi_tuning_thresholds(info->nranks); /* says what is wrong */
-  add_threshold(info, "one_shot_most", t->one_shot_most, "the largest message that a reduction does in one shot");
-  add_threshold(info, "reduce_chunk", t->reduce_chunk,
+  info->options.thresholds = shmi_option_thresholds(info->nranks); /* says what is wrong */
+  add_threshold(info, "one-shot-most", t->one_shot_most, "the largest message that a reduction does in one shot");
+  add_threshold(info, "reduce-chunk", t->reduce_chunk,
                 "the most that a rank stages in one step of a two-shot reduction");
-  add_threshold(info, "copy_chunk", t->copy_chunk, "the most that it stages in one step of any other collective");
+  add_threshold(info, "copy-chunk", t->copy_chunk, "the most that it stages in one step of any other collective");
 }
 
 static bool is_valid(const struct info *info) {

@@ -43,7 +43,7 @@ struct folder {
 
 /* A variable, or a threshold of the tuning file. */
 struct setting {
-  const char *name, *unit, *meaning;
+  const char *name, *initial, *unit, *meaning;
   char value[TEXT];
   const char *origin; /* "default", "environment", "launcher", "tuning file", "invalid" */
 };

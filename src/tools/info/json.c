@@ -86,6 +86,7 @@ static void print_settings(const struct info *info) {
     json_text(&l, "name", s->name);
     json_text(&l, "value", s->value);
     json_text(&l, "unit", s->unit);
+    json_text(&l, "default", s->initial);
     json_text(&l, "from", s->origin);
     json_text(&l, "meaning", s->meaning);
     putchar('}');

@@ -29,8 +29,8 @@ static const char help[] =
     "  SHMCCL_ALGORITHM=two-shot shmccl-info     what a setting changes\n"
     "  mpirun -n 1 shmccl-info                   what a launcher changes\n";
 
-static int complain(const char *word, const char *what) {
-  fprintf(stderr, "shmccl-info: %s: %s\n", word, what);
+static int complain(const char *flag, const char *value, const char *what) {
+  fprintf(stderr, "shmccl-info: %s%s%s: %s\n", flag, value ? " " : "", value ? value : "", what);
   return EXIT_BAD_FLAGS;
 }
 
@@ -70,9 +70,8 @@ int main(int argc, char **argv) {
     else if (!strcmp(word, "--json"))
       json = true;
     else
-      return complain(word, "no such flag; shmccl-info --help lists them");
-    if (value && !parse_ranks(value, &nranks))
-      return complain(*value ? value : word, "--ranks must be a whole number from 2 to 64");
+      return complain(word, NULL, "no such flag; shmccl-info --help lists them");
+    if (value && !parse_ranks(value, &nranks)) return complain("--ranks", value, "must be a whole number from 2 to 64");
   }
   return show(nranks, json);
 }

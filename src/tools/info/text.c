@@ -1,7 +1,6 @@
 /* text.c - for people: bold headings and a drawn tree on a terminal, plain ASCII elsewhere. */
 #include <langinfo.h>
 #include <locale.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,23 +27,8 @@ static struct style choose_style(void) {
 
 static struct style style;
 
-__attribute__((format(printf, 1, 2))) static void heading(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  printf("\n%s", style.bold);
-  vprintf(format, arguments);
-  printf("%s\n", style.plain);
-  va_end(arguments);
-}
-
-__attribute__((format(printf, 2, 3))) static void row(const char *label, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  printf("  %-12s ", label);
-  vprintf(format, arguments);
-  putchar('\n');
-  va_end(arguments);
-}
+#define heading(...)    (printf("\n%s", style.bold), printf(__VA_ARGS__), puts(style.plain))
+#define row(label, ...) (printf("  %-12s ", label), printf(__VA_ARGS__), putchar('\n'))
 
 /* "64M", "85.33K": powers of 1024; exact up to a few KiB. */
 struct size {
@@ -109,7 +93,10 @@ static void print_placement(const struct info *info) {
     snprintf(label, sizeof label, "node %d", m->nodes[i].index);
     row(label, "CPUs %s, %s of memory", m->nodes[i].cpus, size(m->nodes[i].memory_bytes).text);
   }
-  if (!info->planned) return row("staging", "%snone: see the message above%s", style.red, style.plain);
+  if (!info->planned) {
+    row("staging", "%snone: standard error says why%s", style.red, style.plain);
+    return;
+  }
   row("staging", "up to %s in %s: %s a rank, two slots of %s and %s for send and recv",
       size(p->staging_stride * p->nranks).text, info->folder.path, size(p->staging_stride).text,
       size(p->slot_bytes).text, size(p->staging_stride - 2 * p->slot_bytes).text);
@@ -120,12 +107,12 @@ static void print_placement(const struct info *info) {
 
 static void print_settings(const struct info *info) {
   heading("Settings");
-  printf("  %-22s %-18s %-6s %s\n", "name", "value", "unit", "from");
+  printf("  %-22s %-18s %-6s %-12s %s\n", "name", "value", "unit", "from", "default");
   for (int i = 0; i < info->nsettings; i++) {
     const struct setting *s = &info->settings[i];
     const bool wrong = !strcmp(s->origin, "invalid");
-    printf("  %-22s %-18s %-6s %s%s%s\n", s->name, s->value, s->unit, wrong ? style.red : "", s->origin,
-           wrong ? style.plain : "");
+    printf("  %-22s %-18s %-6s %s%-12s%s %s\n", s->name, s->value, s->unit, wrong ? style.red : "", s->origin,
+           wrong ? style.plain : "", s->initial);
   }
 }
 
