@@ -55,20 +55,22 @@ static bool parse_number(const char *text, int64_t *value) {
 
 static bool parse_size(const char *text, int64_t *value) {
   static const char units[] = "KMGT";
-  char *end;
-  double number = strtod(text, &end);
-  if (!isdigit((unsigned char)text[0]) || number > 1e18) return false;
-  const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+  char digits[24], *end;
+  const char *rest = text + strspn(text, "0123456789."); /* strtod() would take 0x10 and 1e3 too */
+  snprintf(digits, sizeof digits, "%.*s", (int)(rest - text), text);
+  double number = strtod(digits, &end);
+  if (!isdigit((unsigned char)text[0]) || *end || number > 1e18) return false;
+  const char *unit = *rest ? strchr(units, toupper((unsigned char)*rest)) : NULL;
   if (unit) {
     number *= (double)(1ll << 10 * (unit - units + 1));
-    end++;
+    rest++;
   }
-  if (unit && !strcasecmp(end, "iB"))
-    end += 2;
-  else if (!strcasecmp(end, "B"))
-    end++;
+  if (unit && !strcasecmp(rest, "iB"))
+    rest += 2;
+  else if (!strcasecmp(rest, "B"))
+    rest++;
   *value = number < 1e18 ? (int64_t)number : INT64_MAX;
-  return !*end;
+  return !*rest;
 }
 
 static bool set_size(const struct flag *flag, const char *given, const char *text, int64_t *value) {

@@ -137,8 +137,16 @@ const char *shmi_call_name(const struct shmi_call_id *id);
 /* Chooses schedule and chunks for *call, whose id, element and buffers are set: a pure function of the id, the number
  * of ranks and what was agreed at init. */
 void shmi_select(const shmccl_comm_t *comm, struct shmi_call *call);
+/* The same for device memory: packets, or slots and how many channels share the call. channel: any of `channels`. */
+void shmi_select_device(const struct shmi_world *channel, int channels, const shmi_options_t *options,
+                        struct shmi_call *call);
 /* "allreduce of 12 float32, sum" */
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes);
+
+/* ---- environment.c ---- */
+
+/* Whether a launcher's variables show that this job has ranks on other hosts; its name. */
+int shmi_job_spans_hosts(const char **launcher);
 
 /* ---- collectives.c, api.c ---- */
 

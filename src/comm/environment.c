@@ -182,6 +182,20 @@ static shmccl_result_t check_one_host(const struct launcher *l, long nranks) {
                     l->name, nranks);
 }
 
+/* A launcher that was started by another knows the job better: the first that says anything counts. */
+int shmi_job_spans_hosts(const char **launcher) {
+  for (int i = 0; i < LAUNCHER_COUNT; i++) {
+    const struct launcher *l = &launchers[i];
+    const char *nranks = getenv(l->nranks), *local = l->local_nranks ? getenv(l->local_nranks) : NULL;
+    const char *nodes = l->nodes ? getenv(l->nodes) : NULL;
+    *launcher = l->name;
+    if (!getenv(l->rank) || !nranks) continue;
+    if (nodes) return atol(nodes) > 1;
+    if (local) return atol(nranks) > atol(local);
+  }
+  return 0;
+}
+
 shmccl_result_t shmccl_comm_init_env(shmccl_comm_t **comm, const shmccl_config_t *config) {
   static uint32_t attempts; /* by this process; counted before anything can fail, so that ranks stay in step */
   const uint32_t attempt = shmi_next32(&attempts);
