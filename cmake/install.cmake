@@ -16,6 +16,7 @@ install(TARGETS shmccl shmccl_static EXPORT shmccl
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT development
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS nccl-net-shmccl LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
 install(FILES include/shmccl.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 
 set(cmake_folder ${CMAKE_INSTALL_LIBDIR}/cmake/shmccl)
@@ -31,7 +32,7 @@ string(REGEX REPLACE "/$" "" from_pc_to_prefix ${from_pc_to_prefix})
 configure_file(cmake/shmccl.pc.in ${PROJECT_BINARY_DIR}/shmccl.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/shmccl.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 
-install(TARGETS shmccl-doctor shmccl-info DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
+install(TARGETS shmccl-doctor shmccl-info shmccl-nccl-env DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
 if(SHMCCL_BENCH)
   file(RELATIVE_PATH from_bin_to_lib /prefix/${CMAKE_INSTALL_BINDIR} /prefix/${CMAKE_INSTALL_LIBDIR})
   set_target_properties(shmccl-perf PROPERTIES INSTALL_RPATH "$ORIGIN/${from_bin_to_lib}")
