@@ -126,10 +126,11 @@ static int join(struct sweep *sweep) {
   const struct options *options = sweep->meter.options;
   static struct worker worker;
   struct backend *backend = &worker.backend;
-  struct party party = {.name = "shmccl",
-                        .local = &worker,
-                        .average = (enum average)options->average,
-                        .limit_seconds = (double)options->timeout};
+  static struct party party;
+  party = (struct party){.name = "shmccl",
+                         .local = &worker,
+                         .average = (enum average)options->average,
+                         .limit_seconds = (double)options->timeout};
   if (!backend_shmccl_join(backend)) return EXIT_WRONG; /* the library has said why */
   party.nranks = backend->nranks;
   sweep->report->quiet = backend->rank != 0;
