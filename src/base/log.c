@@ -20,6 +20,7 @@ static const char *const level_names[] = {"none", "warn", "info"};
 enum { LEVELS = sizeof level_names / sizeof level_names[0], NOT_READ = 99 };
 static uint32_t log_level = NOT_READ;
 static _Thread_local char last_error[LINE_BYTES];
+static _Thread_local struct shmi_log_sink thread_sink;
 
 void shmi_log_configure(void) {
   const char *wanted = getenv("SHMCCL_DEBUG");
@@ -29,9 +30,17 @@ void shmi_log_configure(void) {
   shmi_note32(&log_level, level);
 }
 
-int shmi_log_enabled(shmi_log_level_t level) {
+static int asked_for(shmi_log_level_t level) {
   if (shmi_peek32(&log_level) == NOT_READ) shmi_log_configure();
   return (uint32_t)level <= shmi_peek32(&log_level);
+}
+
+int shmi_log_enabled(shmi_log_level_t level) { return thread_sink.write || asked_for(level); }
+
+struct shmi_log_sink shmi_log_redirect(struct shmi_log_sink sink) {
+  const struct shmi_log_sink before = thread_sink;
+  thread_sink = sink;
+  return before;
 }
 
 /* Nobody may read stderr any more: that must not end the process, so SIGPIPE is held back and taken away. */
@@ -55,6 +64,17 @@ static void print_line(shmi_log_level_t level, const char *text) {
   write_line(line, (size_t)length);
 }
 
+void shmi_log_print(shmi_log_level_t level, const char *text) {
+  if (asked_for(level)) print_line(level, text);
+}
+
+static void deliver(shmi_log_level_t level, const char *text) {
+  if (thread_sink.write)
+    thread_sink.write(thread_sink.context, level, text);
+  else
+    shmi_log_print(level, text);
+}
+
 void shmi_log(shmi_log_level_t level, const char *format, ...) {
   char text[LINE_BYTES];
   if (!shmi_log_enabled(level)) return;
@@ -62,7 +82,7 @@ void shmi_log(shmi_log_level_t level, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  print_line(level, text);
+  deliver(level, text);
 }
 
 void shmi_log_error(const char *format, ...) {
@@ -70,7 +90,7 @@ void shmi_log_error(const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(last_error, sizeof last_error, format, arguments);
   va_end(arguments);
-  if (shmi_log_enabled(SHMI_LOG_WARN)) print_line(SHMI_LOG_WARN, last_error);
+  deliver(SHMI_LOG_WARN, last_error);
 }
 
 void shmi_keep_error(const char *format, ...) {

@@ -3,7 +3,7 @@
  *
  * Whoever first decides that something is an error calls shmi_error() once, with cause and remedy; callers forward the
  * code. SHMCCL_DEBUG chooses what is printed to stderr: none, warn (default: errors and warnings), info (per
- * communicator).
+ * communicator). A thread that works for a host program can have its lines go to that program's log instead.
  */
 #ifndef SHMI_LOG_H
 #define SHMI_LOG_H
@@ -18,6 +18,15 @@ typedef enum { SHMI_LOG_NONE, SHMI_LOG_WARN, SHMI_LOG_INFO } shmi_log_level_t;
 void shmi_log_configure(void);
 int shmi_log_enabled(shmi_log_level_t level);
 void shmi_log(shmi_log_level_t level, const char *format, ...) SHMI_PRINTF(2);
+
+/* Takes every line of the calling thread, whatever SHMCCL_DEBUG says; write NULL: stderr. Returns what was before. */
+struct shmi_log_sink {
+  void (*write)(const void *context, shmi_log_level_t level, const char *text);
+  const void *context;
+};
+struct shmi_log_sink shmi_log_redirect(struct shmi_log_sink sink);
+/* To stderr, if SHMCCL_DEBUG asks for that level: for sinks whose program would not show the line. */
+void shmi_log_print(shmi_log_level_t level, const char *text);
 
 /* The value is `result`; the line is logged and kept for shmccl_last_error(). A macro so that compilers and analysers
  * see which result it is. */

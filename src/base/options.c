@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/ordering.h"
+#include "base/variables.h"
 
 struct option {
   const char *variable;
@@ -26,6 +27,15 @@ static const struct option table[] = {
      algorithm_words, "auto, one-shot or two-shot"},
 };
 enum { OPTION_COUNT = sizeof table / sizeof table[0] };
+
+static const char *const nccl_env_words[] = {"0", "1", "auto", NULL};
+
+static const struct option local_table[] = {
+    [SHMI_OPTION_NET_BYTES] = {"SHMCCL_NET_BYTES", 0, 64 << 20, 64 << 10, (uint64_t)1 << 40, NULL, "bytes"},
+    [SHMI_OPTION_NET_GDR] = {"SHMCCL_NET_GDR", 0, 0, 0, 1, NULL, "switches"},
+    [SHMI_OPTION_NCCL_ENV] = {"SHMCCL_NCCL_ENV", 0, 2, 0, 2, nccl_env_words, "0, 1 or auto"},
+    [SHMI_OPTION_TUNER] = {"SHMCCL_TUNER", 0, 1, 0, 1, NULL, "switches"},
+};
 
 static uint64_t *field(shmi_options_t *options, const struct option *o) {
   return (uint64_t *)(void *)((char *)options + o->offset);
@@ -92,6 +102,7 @@ static shmccl_result_t settle(const struct option *o, uint64_t *value) {
 
 shmccl_result_t shmi_options_read(const shmccl_config_t *config, shmi_options_t *options) {
   shmi_options_t read = {0};
+  shmi_variables_check();
   SHMI_RETURN_IF_ERROR(read_config(config, &read));
   for (int i = 0; i < OPTION_COUNT; i++) SHMI_RETURN_IF_ERROR(settle(&table[i], field(&read, &table[i])));
   *options = read;
@@ -106,6 +117,13 @@ const char *shmi_options_difference(const shmi_options_t *a, const shmi_options_
     if (*value_a != *value_b) return table[i].variable;
   }
   return NULL;
+}
+
+shmccl_result_t shmi_option_local(shmi_local_option_t which, uint64_t *value) {
+  uint64_t read = local_table[which].initial;
+  SHMI_RETURN_IF_ERROR(read_environment(&local_table[which], &read));
+  *value = read;
+  return SHMCCL_SUCCESS;
 }
 
 const char *shmi_option_shm_dir(void) {

@@ -33,5 +33,14 @@ const char *shmi_option_shm_dir(void);
 /* Thresholds for nranks from the table that SHMCCL_TUNING_FILE names; zeros if there is none, it does not have that
  * number of ranks, or it is refused, which is warned about once per process. */
 shmi_thresholds_t shmi_option_thresholds(int nranks);
+/* Settings that each process obeys by itself; from the environment only. */
+typedef enum {
+  SHMI_OPTION_NET_BYTES, /* SHMCCL_NET_BYTES: the most that the NCCL plugin's rings toward this process take */
+  SHMI_OPTION_NET_GDR,   /* SHMCCL_NET_GDR: whether the NCCL plugin offers to take CUDA pointers */
+  SHMI_OPTION_NCCL_ENV,  /* SHMCCL_NCCL_ENV: whether the NCCL plugin sets NCCL's variables: 0 never, 1 always, 2 where
+                            it is sensible */
+  SHMI_OPTION_TUNER,     /* SHMCCL_TUNER: whether the NCCL plugin's tuner steers NCCL's choice of algorithm */
+} shmi_local_option_t;
+shmccl_result_t shmi_option_local(shmi_local_option_t which, uint64_t *value);
 
 #endif

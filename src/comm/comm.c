@@ -151,7 +151,8 @@ static shmccl_result_t make_alone(shmccl_comm_t *comm) {
   uint8_t *memory = aligned_alloc(SHMI_PAGE, bytes);
   if (!memory) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
   memset(memory, 0, bytes);
-  comm->world = (struct shmi_world){.nranks = 1, .control = memory, .control_stride = bytes};
+  comm->world = (struct shmi_world){
+      .nranks = 1, .control = memory, .control_stride = bytes, .step_offset = offsetof(struct shmi_control, step)};
   return SHMCCL_SUCCESS;
 }
 

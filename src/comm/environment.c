@@ -162,6 +162,14 @@ static const struct launcher *find_launcher(void) {
   return found;
 }
 
+const char *shmi_launcher_seen(const char **rank, const char **nranks) {
+  const struct launcher *l = find_launcher();
+  if (!l) return NULL;
+  *rank = getenv(l->rank);
+  *nranks = getenv(l->nranks);
+  return l->name;
+}
+
 static shmccl_result_t check_one_host(const struct launcher *l, long nranks) {
   long local = nranks, nodes = 1;
   if (l->local_nranks && getenv(l->local_nranks))
@@ -172,6 +180,20 @@ static shmccl_result_t check_one_host(const struct launcher *l, long nranks) {
                     "%s runs %ld ranks, not all on this host: shmccl connects the ranks of one "
                     "host: start the job on one, or use shmccl_comm_init_rank() with the local ranks",
                     l->name, nranks);
+}
+
+/* A launcher that was started by another knows the job better: the first that says anything counts. */
+int shmi_job_spans_hosts(const char **launcher) {
+  for (int i = 0; i < LAUNCHER_COUNT; i++) {
+    const struct launcher *l = &launchers[i];
+    const char *nranks = getenv(l->nranks), *local = l->local_nranks ? getenv(l->local_nranks) : NULL;
+    const char *nodes = l->nodes ? getenv(l->nodes) : NULL;
+    *launcher = l->name;
+    if (!getenv(l->rank) || !nranks) continue;
+    if (nodes) return atol(nodes) > 1;
+    if (local) return atol(nranks) > atol(local);
+  }
+  return 0;
 }
 
 shmccl_result_t shmccl_comm_init_env(shmccl_comm_t **comm, const shmccl_config_t *config) {

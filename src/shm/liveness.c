@@ -86,6 +86,12 @@ int shmi_liveness_claim(int fd, int rank) {
   return fcntl(fd, F_OFD_SETLK, &l) ? errno : 0;
 }
 
+void shmi_liveness_drop(int fd, int rank) {
+  struct flock l = range(rank, 1);
+  l.l_type = F_UNLCK;
+  fcntl(fd, F_OFD_SETLK, &l);
+}
+
 void shmi_liveness_release(int fd) { forget_and_close(fd); }
 
 static int held(int fd, struct flock l) {

@@ -18,7 +18,10 @@ int shmi_liveness_open(const char *path, int flags);
 /* Takes the lock of `rank` on a descriptor from shmi_liveness_open. 0, or an errno value: EAGAIN if somebody has it. */
 int shmi_liveness_claim(int fd, int rank);
 
-/* Closes fd, which drops the lock. */
+/* Drops the lock of `rank` and leaves fd open. */
+void shmi_liveness_drop(int fd, int rank);
+
+/* Closes fd, which drops its locks. */
 void shmi_liveness_release(int fd);
 
 /* 1 if somebody other than fd's description holds the lock of rank, 0 if nobody, -1 with errno set. */

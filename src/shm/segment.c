@@ -58,10 +58,11 @@ static shmccl_result_t no_space(size_t wanted, int error) {
   const char *folder = shmi_option_shm_dir();
   struct statvfs v;
   unsigned long long available = statvfs(folder, &v) ? 0 : (unsigned long long)v.f_bavail * v.f_frsize;
-  return shmi_error(SHMCCL_ERROR_NO_SPACE,
-                    "%s has %llu KiB free, %zu KiB are needed (%s): enlarge it (docker --shm-size, Kubernetes emptyDir "
-                    "with medium Memory, mount -o remount,size=), or lower SHMCCL_STAGING_BYTES",
-                    folder, available >> 10, (wanted + 1023) >> 10, strerror(error));
+  return shmi_error(
+      SHMCCL_ERROR_NO_SPACE,
+      "%s has %llu KiB free, %zu KiB are needed (%s): enlarge it (docker --shm-size, Kubernetes emptyDir "
+      "with medium Memory, mount -o remount,size=), or lower SHMCCL_STAGING_BYTES (NCCL plugin: SHMCCL_NET_BYTES)",
+      folder, available >> 10, (wanted + 1023) >> 10, strerror(error));
 }
 
 shmccl_result_t shmi_segment_allocate(const struct shmi_segment *s, size_t offset, size_t length) {
@@ -69,12 +70,21 @@ shmccl_result_t shmi_segment_allocate(const struct shmi_segment *s, size_t offse
   return error ? no_space(length, error) : SHMCCL_SUCCESS;
 }
 
-/* Staging that fits into what is free now; 0 if not even the smallest does. */
-static uint64_t fit_staging(int fd, int nranks, uint64_t wanted) {
+void shmi_segment_give_back(const struct shmi_segment *s, size_t offset, size_t length) {
+  fallocate(s->lock_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
+}
+
+/* UINT64_MAX: a tmpfs without a limit says 0 blocks. */
+uint64_t shmi_segment_space(void) {
   struct statvfs v;
-  if (fstatvfs(fd, &v) || v.f_blocks == 0) return wanted; /* a tmpfs without a limit says 0 blocks */
-  uint64_t available = (uint64_t)v.f_bavail * v.f_frsize, control = shmi_layout_control_bytes(nranks);
-  if (available >= control + wanted) return wanted;
+  if (statvfs(shmi_option_shm_dir(), &v) || v.f_blocks == 0) return UINT64_MAX;
+  return (uint64_t)v.f_bavail * v.f_frsize;
+}
+
+/* Staging that fits into what is free now; 0 if not even the smallest does. */
+static uint64_t fit_staging(int nranks, uint64_t wanted) {
+  const uint64_t available = shmi_segment_space(), control = shmi_layout_control_bytes(nranks);
+  if (available == UINT64_MAX || available >= control + wanted) return wanted;
   return available > control ? (available - control) / SHMI_PAGE * SHMI_PAGE : 0;
 }
 
@@ -192,22 +202,32 @@ static uint64_t choose_window(const struct shmi_header *h) {
   return smaller(window < WINDOW_LEAST ? WINDOW_LEAST : window, h->slot_bytes);
 }
 
-static shmccl_result_t fill(struct shmi_segment *s, int fd, int nranks, const shmi_options_t *options) {
-  struct shmi_header header;
-  uint64_t staging = fit_staging(fd, nranks, options->staging_bytes);
-  size_t control = shmi_layout_control_bytes(nranks);
-  if (!shmi_layout_make(&header, nranks, staging, options))
-    return no_space(control + shmi_layout_least_staging(nranks), ENOSPC);
-  header.window_bytes = choose_window(&header);
+/* The header of a segment in the folder as it is now, by what is free there. */
+static shmccl_result_t plan(struct shmi_header *h, int nranks, const shmi_options_t *options) {
+  const uint64_t staging = fit_staging(nranks, options->staging_bytes);
+  if (!shmi_layout_make(h, nranks, staging, options))
+    return no_space(shmi_layout_control_bytes(nranks) + shmi_layout_least_staging(nranks), ENOSPC);
+  h->window_bytes = choose_window(h);
   if (staging < options->staging_bytes)
     SHMI_INFO("%s is short of space: %llu KiB of staging instead of %llu", shmi_option_shm_dir(),
               (unsigned long long)staging >> 10, (unsigned long long)options->staging_bytes >> 10);
-  SHMI_RETURN_IF_ERROR(check_file_limit(header.total_bytes));
-  int error = ftruncate(fd, (off_t)header.total_bytes) ? errno : allocate(fd, 0, control);
-  if (error) return no_space(control, error);
-  SHMI_RETURN_IF_ERROR(map(s, fd, header.total_bytes));
-  memcpy(s->base, &header, sizeof header);
-  s->header = header;
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_segment_plan(struct shmi_header *h, int nranks, const shmi_options_t *options) {
+  struct shmi_header header;
+  if (access(shmi_option_shm_dir(), F_OK)) return cannot_use_folder(errno);
+  SHMI_RETURN_IF_ERROR(plan(&header, nranks, options));
+  *h = header;
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t fill(struct shmi_segment *s, int fd, const struct shmi_contents *contents) {
+  SHMI_RETURN_IF_ERROR(check_file_limit(contents->bytes));
+  int error = ftruncate(fd, (off_t)contents->bytes) ? errno : allocate(fd, 0, contents->allocated);
+  if (error) return no_space(contents->allocated, error);
+  SHMI_RETURN_IF_ERROR(map(s, fd, contents->bytes));
+  memcpy(s->base, contents->head, contents->head_bytes);
   return SHMCCL_SUCCESS;
 }
 
@@ -241,14 +261,14 @@ static shmccl_result_t link_name(struct shmi_segment *s, int fd) {
                     s->path);
 }
 
-shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int nranks,
-                                    const shmi_options_t *options) {
+shmccl_result_t shmi_segment_make(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES],
+                                  const struct shmi_contents *contents) {
   int fd;
   shmccl_result_t result;
   *s = (struct shmi_segment){.lock_fd = -1};
   SHMI_RETURN_IF_ERROR(make_path(s->path, id));
   SHMI_RETURN_IF_ERROR(open_nameless(&fd));
-  result = fill(s, fd, nranks, options);
+  result = fill(s, fd, contents);
   if (result != SHMCCL_SUCCESS) goto close_file;
   s->lock_fd = shmi_liveness_open(path_of(fd).text, 0);
   result = s->lock_fd < 0 ? cannot_reopen() : claim(s, 0);
@@ -257,6 +277,17 @@ close_file:
   close(fd);
   if (result != SHMCCL_SUCCESS) shmi_segment_detach(s, 0);
   return result;
+}
+
+shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int nranks,
+                                    const shmi_options_t *options) {
+  const size_t control = shmi_layout_control_bytes(nranks);
+  struct shmi_header header;
+  SHMI_RETURN_IF_ERROR(plan(&header, nranks, options));
+  SHMI_RETURN_IF_ERROR(
+      shmi_segment_make(s, id, &(struct shmi_contents){header.total_bytes, control, &header, sizeof header}));
+  s->header = header;
+  return SHMCCL_SUCCESS;
 }
 
 void shmi_segment_unlink(struct shmi_segment *s) {
@@ -290,19 +321,23 @@ static shmccl_result_t check_header(const struct shmi_segment *s, int rank, stru
   return SHMCCL_SUCCESS;
 }
 
-/* With a living segment open as lock_fd: check, claim, map. */
-static shmccl_result_t join(struct shmi_segment *s, int rank) {
-  SHMI_RETURN_IF_ERROR(check_header(s, rank, &s->header));
-  SHMI_RETURN_IF_ERROR(claim(s, rank));
+shmccl_result_t shmi_segment_map(struct shmi_segment *s, size_t bytes) {
   int fd = open(path_of(s->lock_fd).text, O_RDWR | O_CLOEXEC);
   if (fd < 0) return cannot_reopen();
-  shmccl_result_t result = map(s, fd, s->header.total_bytes);
+  shmccl_result_t result = map(s, fd, bytes);
   close(fd);
   return result;
 }
 
-shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank) {
-  *s = (struct shmi_segment){.lock_fd = -1};
+/* With a living segment open as lock_fd: check, claim, map. */
+static shmccl_result_t join(struct shmi_segment *s, int rank) {
+  SHMI_RETURN_IF_ERROR(check_header(s, rank, &s->header));
+  SHMI_RETURN_IF_ERROR(claim(s, rank));
+  return shmi_segment_map(s, s->header.total_bytes);
+}
+
+/* A dead creator's file counts as none. */
+static shmccl_result_t open_living(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES]) {
   SHMI_RETURN_IF_ERROR(make_path(s->path, id));
   s->lock_fd = shmi_liveness_open(s->path, O_NOFOLLOW | O_NONBLOCK);
   if (s->lock_fd < 0 && errno == ENOENT && !access(shmi_option_shm_dir(), F_OK)) return SHMCCL_SUCCESS;
@@ -311,10 +346,23 @@ shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHM
   if (s->lock_fd < 0)
     return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot open %s: %m: the ranks must run as one user and see one %s", s->path,
                       shmi_option_shm_dir());
-  shmccl_result_t result = check_owner(s, s->lock_fd);
-  int alive = shmi_liveness_held(s->lock_fd, 0) != 0; /* if not, a dead rank 0 left it */
-  if (result == SHMCCL_SUCCESS && alive) result = join(s, rank);
-  if (!s->base || result != SHMCCL_SUCCESS) shmi_segment_detach(s, 0);
+  SHMI_RETURN_IF_ERROR(check_owner(s, s->lock_fd));
+  if (shmi_liveness_held(s->lock_fd, 0) == 0) shmi_segment_detach(s, 0);
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_segment_open(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES]) {
+  *s = (struct shmi_segment){.lock_fd = -1};
+  shmccl_result_t result = open_living(s, id);
+  if (result != SHMCCL_SUCCESS) shmi_segment_detach(s, 0);
+  return result;
+}
+
+shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank) {
+  SHMI_RETURN_IF_ERROR(shmi_segment_open(s, id));
+  if (s->lock_fd < 0) return SHMCCL_SUCCESS;
+  shmccl_result_t result = join(s, rank);
+  if (result != SHMCCL_SUCCESS) shmi_segment_detach(s, 0);
   return result;
 }
 

@@ -1,0 +1,140 @@
+/* environment.c - decides whether NCCL's variables are set, and sets them without disturbing other threads. */
+#include "plugin/environment.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/ordering.h"
+#include "comm/comm.h"
+
+/* ---- what the environment says ---------------------------------------------------------------------------------- */
+
+int shmi_plugin_steps_aside(void) {
+  const char *launcher;
+  return shmi_job_spans_hosts(&launcher);
+}
+
+int shmi_plugin_offers_cuda(void) {
+  uint64_t wanted;
+  return shmi_option_local(SHMI_OPTION_NET_GDR, &wanted) == SHMCCL_SUCCESS && wanted;
+}
+
+/* NCCL_NET=shmccl, or a plugin's name or path with "shmccl" in it and no other network chosen. */
+static int is_named(void) {
+  const char *net = getenv("NCCL_NET"), *plugin = getenv("NCCL_NET_PLUGIN");
+  if (net && *net) return !strcasecmp(net, SHMI_PLUGIN_NAME);
+  return plugin && strstr(plugin, SHMI_PLUGIN_NAME);
+}
+
+/* Why NCCL's variables are not set; NULL: they are. */
+static const char *objection(uint64_t wanted) {
+  if (wanted == 0) return "SHMCCL_NCCL_ENV is 0";
+  if (wanted == 1) return NULL;
+  if (!is_named()) return "neither NCCL_NET_PLUGIN nor NCCL_NET names shmccl (SHMCCL_NCCL_ENV=1 sets them anyway)";
+  switch (shmi_gpus_have_p2p()) {
+  case 0: return NULL;
+  case 1: return "GPUs of this machine reach each other (P2P), which is faster (SHMCCL_NCCL_ENV=1 sets them anyway)";
+  default: return "the driver does not say whether GPUs reach each other (P2P) (SHMCCL_NCCL_ENV=1 sets them anyway)";
+  }
+}
+
+/* ---- setting --------------------------------------------------------------------------------------------------------
+ */
+
+/* "name=value" each, never written to. */
+static char shm_disable[] = "NCCL_SHM_DISABLE=1", p2p_disable[] = "NCCL_P2P_DISABLE=1";
+static char *const variables[] = {shm_disable, p2p_disable};
+enum { VARIABLES = sizeof variables / sizeof *variables };
+
+static size_t name_length(const char *variable) { return (size_t)(strchr(variable, '=') - variable); }
+
+static const char *value_of(char *const *entries, const char *variable) {
+  const size_t length = name_length(variable);
+  for (; *entries; entries++)
+    if (!strncmp(*entries, variable, length + 1)) return *entries + length + 1;
+  return NULL;
+}
+
+/* The entries of `old` and those of `variables` that it lacks; NULL if it lacks none, or there is no memory. */
+static char **extended(char **old, int added[VARIABLES]) {
+  size_t count = 0;
+  int lacking = 0;
+  while (old[count]) count++;
+  for (int i = 0; i < VARIABLES; i++) lacking += added[i] = !value_of(old, variables[i]);
+  char **entries = lacking ? malloc((count + VARIABLES + 1) * sizeof *entries) : NULL;
+  if (!entries) return NULL;
+  memcpy(entries, old, count * sizeof *entries);
+  for (int i = 0; i < VARIABLES; i++)
+    if (added[i]) entries[count++] = variables[i];
+  entries[count] = NULL;
+  return entries;
+}
+
+/*
+ * Not setenv(): until glibc 2.41 that may move the array of pointers and free the old one, under other threads that are
+ * in getenv(). Here a new array, complete, takes the place of the old one, and neither the old one nor any string is
+ * freed or written: whoever is walking the old one finishes there. Against another thread's setenv() at the same moment
+ * the exchange fails and is tried again, if that one has moved the array; if it has changed an entry in place, within
+ * the time it takes to copy some hundred pointers, its change may be lost: the C library offers nothing against that.
+ */
+static void add_variables(int added[VARIABLES]) {
+  static char *nothing[] = {NULL};
+  for (int tries = 0; tries < 100; tries++) {
+    char **old = environ;
+    char **entries = extended(old ? old : nothing, added);
+    if (!entries) break;
+    if (shmi_replace_pointer(&environ, old, entries)) return;
+    free(entries);
+  }
+  memset(added, 0, VARIABLES * sizeof *added);
+}
+
+static void set_variables(const struct shmi_plugin_log *log) {
+  int added[VARIABLES];
+  add_variables(added);
+  for (int i = 0; i < VARIABLES; i++) {
+    if (added[i])
+      shmi_plugin_info(log, NCCL_SUBSYS_ENV, "set %s, so that NCCL routes what stays on this host through the plugin",
+                       variables[i]);
+    else
+      shmi_plugin_info(log, NCCL_SUBSYS_ENV, "left %.*s as it was set: %s", (int)name_length(variables[i]),
+                       variables[i], value_of(environ, variables[i]));
+  }
+}
+
+/* ---- init ------------------------------------------------------------------------------------------------------- */
+
+static void decide(const struct shmi_plugin_log *log, uint64_t wanted) {
+  const char *launcher;
+  if (shmi_job_spans_hosts(&launcher)) {
+    shmi_plugin_info(log, NCCL_SUBSYS_INIT,
+                     "stepping aside: %s runs this job on several hosts, which NCCL's own networks connect", launcher);
+    return;
+  }
+  const char *why_not = objection(wanted);
+  if (why_not)
+    shmi_plugin_info(log, NCCL_SUBSYS_ENV, "left NCCL's environment alone: %s", why_not);
+  else
+    set_variables(log);
+  if (shmi_plugin_offers_cuda())
+    shmi_plugin_warn(log, "SHMCCL_NET_GDR=1: this version registers CUDA memory but does not carry it: NCCL is offered "
+                          "host memory only");
+}
+
+shmccl_result_t shmi_plugin_prepare(const struct shmi_plugin_log *log) {
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static int decided;
+  uint64_t wanted, unused;
+  shmi_log_configure();
+  SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_BYTES, &unused));
+  SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_GDR, &unused));
+  SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NCCL_ENV, &wanted));
+  pthread_mutex_lock(&lock);
+  if (!decided) decide(log, wanted);
+  decided = 1;
+  pthread_mutex_unlock(&lock);
+  return SHMCCL_SUCCESS;
+}

@@ -1,0 +1,29 @@
+/*
+ * environment.h - what the plugin learns from the environment, and what it adds to it for NCCL.
+ *
+ * NCCL prefers its own shared-memory transport between the GPUs of a host, and asks a network only if
+ * NCCL_SHM_DISABLE=1 and NCCL_P2P_DISABLE=1. It reads both after the network's init. So the first init sets them, where
+ * that is what the user wants: SHMCCL_NCCL_ENV=1, or the plugin was named (NCCL_NET_PLUGIN, NCCL_NET) and the GPUs
+ * cannot reach each other anyway; never against a value that is set, nor with SHMCCL_NCCL_ENV=0.
+ */
+#ifndef SHMI_PLUGIN_ENVIRONMENT_H
+#define SHMI_PLUGIN_ENVIRONMENT_H
+
+#include "plugin/plugin.h"
+
+/* Called by each init of the net; acts in the first one of the process. Fails if a setting is nonsense. */
+shmccl_result_t shmi_plugin_prepare(const struct shmi_plugin_log *log);
+
+/* Whether the environment shows that this job has ranks on other hosts: then NCCL's own network serves it. */
+int shmi_plugin_steps_aside(void);
+
+/* Whether SHMCCL_NET_GDR=1. */
+int shmi_plugin_offers_cuda(void);
+
+/* ---- peers.c ---- */
+
+/* What the driver says of the GPUs of this machine: 1 some pair can reach each other (P2P), 0 none can, or there are
+ * no two, -1 it does not say. */
+int shmi_gpus_have_p2p(void);
+
+#endif

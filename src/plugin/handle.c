@@ -1,0 +1,46 @@
+/* handle.c - makes and checks handles. */
+#include "plugin/handle.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "plugin/net_layout.h"
+
+static const char magic[8] = "shmccln";
+
+/* FNV-1a: finds damage, not malice. */
+static uint32_t check_of(struct shmi_handle h) {
+  uint32_t hash = 0x811c9dc5;
+  h.check = 0;
+  for (size_t i = 0; i < sizeof h; i++) hash = (hash ^ ((const uint8_t *)&h)[i]) * 0x01000193;
+  return hash;
+}
+
+shmccl_result_t shmi_handle_make(void *bytes, const uint8_t arena[SHMI_ID_BYTES], int link, uint64_t key) {
+  struct shmi_handle h = {.version = SHMI_NET_VERSION, .key = key, .link = (uint32_t)link};
+  memcpy(h.magic, magic, sizeof magic);
+  memcpy(h.arena, arena, SHMI_ID_BYTES);
+  SHMI_RETURN_IF_ERROR(shmi_place_find(&h.place));
+  h.check = check_of(h);
+  memset(bytes, 0, NCCL_NET_HANDLE_BYTES);
+  memcpy(bytes, &h, sizeof h);
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *out) {
+  struct shmi_handle h;
+  memcpy(&h, bytes, sizeof h);
+  if (memcmp(h.magic, magic, sizeof magic))
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "cannot connect: these 128 bytes are no handle of shmccl: all "
+                                                     "ranks must use the same NCCL_NET_PLUGIN");
+  if (h.version != SHMI_NET_VERSION)
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                      "cannot connect: the peer's handle has version %u, this library makes %u: all ranks must load "
+                      "the same libnccl-net-shmccl.so",
+                      h.version, (unsigned)SHMI_NET_VERSION);
+  if (h.check != check_of(h) || h.link >= SHMI_NET_LINKS)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "cannot connect: the peer's handle was damaged on its way");
+  SHMI_RETURN_IF_ERROR(shmi_place_check(&h.place, "the peer"));
+  *out = h;
+  return SHMCCL_SUCCESS;
+}

@@ -1,0 +1,39 @@
+/* helper_cpu.c - see helper_cpu.h. */
+#include "plugin/helper_cpu.h"
+
+#include <string.h>
+
+#include "topo/topo.h"
+
+/* Busy at once in a rank: the application's thread, NCCL's progress thread, the worker. With fewer CPUs the kernel does
+ * better than a fixed choice. */
+enum { BUSY_THREADS = 3 };
+
+static bool share(const uint8_t *a, const uint8_t *b) {
+  for (int i = 0; i < SHMI_CPU_MASK_BYTES; i++)
+    if (a[i] & b[i]) return true;
+  return false;
+}
+
+int shmi_helper_group(const uint8_t (*masks)[SHMI_CPU_MASK_BYTES], int nranks, int rank, int *place) {
+  int size = 0, before = 0;
+  for (int r = 0; r < nranks; r++) {
+    const bool equal = !memcmp(masks[r], masks[rank], SHMI_CPU_MASK_BYTES);
+    if (!equal && share(masks[r], masks[rank])) return 0;
+    size += equal;
+    before += equal && r < rank;
+  }
+  *place = before;
+  return size;
+}
+
+int shmi_helper_cpu(const shmccl_comm_t *comm) {
+  uint8_t masks[SHMCCL_MAX_RANKS][SHMI_CPU_MASK_BYTES];
+  int cpus[BUSY_THREADS * SHMCCL_MAX_RANKS], place = 0;
+  for (int r = 0; r < comm->nranks; r++) memcpy(masks[r], shmi_control_of(&comm->world, r)->cpus, SHMI_CPU_MASK_BYTES);
+  const int ranks = shmi_helper_group((const uint8_t(*)[SHMI_CPU_MASK_BYTES])masks, comm->nranks, comm->rank, &place);
+  const int wanted = BUSY_THREADS * ranks;
+  /* The first CPUs, which programs that bind themselves take first, are left to the others. */
+  if (!ranks || shmi_topo_helpers(cpus, wanted, NULL, 0, -1) < wanted) return -1;
+  return cpus[(BUSY_THREADS - 1) * ranks + place];
+}
