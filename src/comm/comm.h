@@ -65,6 +65,11 @@ shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);
 /* Asks that staging not yet allocated comes from the NUMA node of the rank that will read it. */
 void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int reader);
 
+/* ---- environment.c ---- */
+
+/* The launcher that shmccl_comm_init_env() would believe, and what it says, unchecked (NULL: nothing). NULL: none. */
+const char *shmi_launcher_seen(const char **rank, const char **nranks);
+
 /* ---- abort.c: the first error of a communicator is its last ---- */
 
 /* Puts the communicator into error `cause`, found by this rank, because of rank culprit (-1: none); returns the error
@@ -131,6 +136,9 @@ const char *shmi_call_name(const struct shmi_call_id *id);
 /* Chooses schedule and chunks for *call, whose id, element and buffers are set: a pure function of the id, the number
  * of ranks and what was agreed at init. */
 void shmi_select(const shmccl_comm_t *comm, struct shmi_call *call);
+/* The same for device memory: packets, or slots and how many channels share the call. channel: any of `channels`. */
+void shmi_select_device(const struct shmi_world *channel, int channels, const shmi_options_t *options,
+                        struct shmi_call *call);
 /* "allreduce of 12 float32, sum" */
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes);
 
