@@ -26,13 +26,14 @@ struct backend {
   char error[256];
 };
 
-bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const shmccl_unique_id_t *id);
+bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const shmccl_unique_id_t *id,
+                         const shmccl_config_t *config);
 /* As a rank that torchrun, mpirun or srun started. */
 bool backend_shmccl_join(struct backend *backend);
 /* All ranks' `bytes`, one after the other, to every rank. */
 bool backend_shmccl_share(struct backend *backend, const void *mine, void *all, size_t bytes);
 
-/* In the peers only. version: at least 64 bytes. */
-bool backend_mpi_open(struct backend *backend, char *version);
+/* For the programs that shmccl-perf starts (peer.c): as a rank that a launcher started. version: at least 64 bytes. */
+bool backend_peer_open(struct backend *backend, char *version);
 
 #endif

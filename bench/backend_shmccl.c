@@ -3,7 +3,11 @@
  */
 #include "backend.h"
 
+#include <dlfcn.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static bool check(struct backend *backend, shmccl_result_t result) {
   if (result == SHMCCL_SUCCESS) return true;
@@ -17,14 +21,18 @@ static bool supports(const struct point *point) {
   return true;
 }
 
-/* Every rank sends to the next one and receives from the one before. */
+/* Every rank sends to the next one and receives from the one before: all messages in one group. */
 static shmccl_result_t exchange(const struct backend *backend, const struct point *p, const void *send, void *recv) {
   int next = (backend->rank + 1) % backend->nranks, before = (backend->rank + backend->nranks - 1) % backend->nranks;
   shmccl_comm_t *comm = backend->handle;
   shmccl_datatype_t type = (shmccl_datatype_t)p->type;
+  const size_t bytes = p->count * type_bytes(p->type);
   shmccl_result_t result = shmccl_group_start(comm);
-  if (result == SHMCCL_SUCCESS) result = shmccl_send(send, p->count, type, next, comm, NULL);
-  if (result == SHMCCL_SUCCESS) result = shmccl_recv(recv, p->count, type, before, comm, NULL);
+  for (int i = 0; i < p->messages && result == SHMCCL_SUCCESS; i++) {
+    const size_t at = (size_t)i * bytes;
+    result = shmccl_send((const char *)send + at, p->count, type, next, comm, NULL);
+    if (result == SHMCCL_SUCCESS) result = shmccl_recv((char *)recv + at, p->count, type, before, comm, NULL);
+  }
   shmccl_result_t end = shmccl_group_end(comm);
   return result == SHMCCL_SUCCESS ? end : result;
 }
@@ -58,10 +66,11 @@ static bool close_comm(struct backend *backend) {
 
 static const struct backend_ops ops = {supports, run, barrier, close_comm};
 
-bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const shmccl_unique_id_t *id) {
+bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const shmccl_unique_id_t *id,
+                         const shmccl_config_t *config) {
   *backend = (struct backend){.ops = &ops, .rank = rank, .nranks = nranks};
   shmccl_comm_t *comm;
-  if (!check(backend, shmccl_comm_init_rank(&comm, nranks, id, rank, NULL))) return false;
+  if (!check(backend, shmccl_comm_init_rank(&comm, nranks, id, rank, config))) return false;
   backend->handle = comm;
   return true;
 }
@@ -77,4 +86,24 @@ bool backend_shmccl_join(struct backend *backend) {
 
 bool backend_shmccl_share(struct backend *backend, const void *mine, void *all, size_t bytes) {
   return check(backend, shmccl_allgather(mine, all, bytes, SHMCCL_UINT8, backend->handle, NULL));
+}
+
+/* The library that was asked for is the one that is loaded: another one's figures would be worse than none. */
+static bool check_loaded(struct backend *backend) {
+  const char *wanted = getenv("LD_PRELOAD");
+  void *symbol = dlsym(RTLD_DEFAULT, "shmccl_version");
+  char loaded[PATH_MAX];
+  Dl_info info;
+  bool known = symbol && dladdr(symbol, &info) && realpath(info.dli_fname, loaded);
+  if (wanted && known && !strcmp(loaded, wanted)) return true;
+  snprintf(backend->error, sizeof backend->error, "%.100s was not loaded, but %.100s: is it a libshmccl.so?",
+           wanted ? wanted : "?", known ? loaded : "?");
+  return false;
+}
+
+bool backend_peer_open(struct backend *backend, char *version) {
+  int code = shmccl_version();
+  if (!check_loaded(backend)) return false;
+  snprintf(version, 64, "%d.%d.%d", code / 10000, code / 100 % 100, code % 100);
+  return backend_shmccl_join(backend);
 }

@@ -137,7 +137,7 @@ static double copy_seconds(const struct limits *limits, double footprint_bytes, 
 double bounds_seconds(const struct limits *limits, const struct point *point) {
   int nranks = limits->nranks, ranks_of_a_core = (nranks + limits->cores - 1) / limits->cores;
   double bytes = (double)point_recv_bytes(point, nranks), all = footprint(point, nranks);
-  double latency = fmax(limits->handover, limits->turn * ranks_of_a_core);
+  double latency = fmax(limits->handover, limits->turn * ranks_of_a_core) / point->messages;
   double one = copy_seconds(limits, all, bytes, limits->cached.alone, limits->memory.alone);
   double total =
       copy_seconds(limits, all, bytes * point_writers(point, nranks), limits->cached.together, limits->memory.together);

@@ -33,7 +33,8 @@ void bounds_measure_latency(struct limits *limits);
 enum party_result bounds_measure_copies(struct limits *limits, struct party *party);
 
 /* The least seconds that the point can take: the largest of
- *   - one cache line's way from core to core, or the turns that a core takes to run each of its ranks once;
+ *   - one cache line's way from core to core, or the turns that a core takes to run each of its ranks once (shared by
+ *     the messages of a group);
  *   - the bytes that the busiest rank must write to its recvbuf, at the rate of one rank alone;
  *   - the bytes that all ranks must, at the rate of all together.
  * Rates are those in cache if all buffers fit into half the last-level cache, those of memory if they exceed it twice,

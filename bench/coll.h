@@ -41,6 +41,8 @@ extern const struct coll colls[COLL_COUNT];
 extern const char *const type_names[SHMCCL_DATATYPE_COUNT + 1]; /* NULL-terminated, as are the operators */
 extern const char *const op_names[SHMCCL_REDOP_COUNT + 1];
 
+enum { MESSAGES_MOST = 1024 };
+
 /* One thing to run. */
 struct point {
   int coll;
@@ -48,6 +50,8 @@ struct point {
   int op;   /* -1: does not reduce */
   int root; /* -1: has no root */
   int in_place;
+  int messages;   /* sendrecv: how many exchanges of `count` go into one group, from successive places; else 1 */
+  int offset;     /* bytes by which the buffers' beginnings are off their alignment */
   uint64_t count; /* the count argument of the call, in elements */
 };
 

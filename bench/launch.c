@@ -5,9 +5,12 @@
  */
 #include "launch.h"
 
+#include "measure.h"
+
 #include <fcntl.h>
 #include <ftw.h>
 #include <glob.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,12 +31,13 @@
 #define BENCH_MPIRUN_MPICH NULL
 #endif
 
-static const double START_SECONDS = 20, END_SECONDS = 5;
+/* PyTorch alone takes several seconds to load. */
+static const double START_SECONDS = 60, END_SECONDS = 5;
 
 static struct {
   char folder[32];
   sigset_t old_mask;
-  struct party *parties[1 + PEER_COUNT];
+  struct party *parties[PARTIES_MOST];
   int nparties;
   time_t started;
   bool mpich_started;
@@ -69,6 +73,8 @@ bool launch_begin(void) {
   return false;
 }
 
+const char *launch_folder(void) { return run.folder; }
+
 static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where) {
   (void)info, (void)type, (void)where;
   remove(path);
@@ -84,25 +90,25 @@ static void close_sockets(struct party *party) {
 
 /* Our ranks at once; mpirun by a request, so that it removes what it and its ranks keep outside our folder. */
 static void party_kill(struct party *party) {
-  for (int r = 0; r < party->nranks && !party->mpirun; r++)
+  for (int r = 0; r < party->nranks && !party->launcher; r++)
     if (party->pids[r]) kill(party->pids[r], SIGKILL);
-  if (party->mpirun) kill(party->mpirun, SIGTERM);
+  if (party->launcher) kill(party->launcher, SIGTERM);
   close_sockets(party);
 }
 
 /* Waits for what was killed; an mpirun that takes too long goes without its tidying up. */
 static void party_bury(struct party *party) {
   int status;
-  if (party->mpirun && !party_reap(party->mpirun, END_SECONDS, &status)) {
+  if (party->launcher && !party_reap(party->launcher, END_SECONDS, &status)) {
     for (int r = 0; r < party->nranks; r++)
       if (party->pids[r]) kill(party->pids[r], SIGKILL);
-    kill(-party->mpirun, SIGKILL);
-    party_reap(party->mpirun, END_SECONDS, &status);
+    kill(-party->launcher, SIGKILL);
+    party_reap(party->launcher, END_SECONDS, &status);
   }
-  for (int r = 0; r < party->nranks && !party->mpirun; r++)
+  for (int r = 0; r < party->nranks && !party->launcher; r++)
     if (party->pids[r]) party_reap(party->pids[r], END_SECONDS, &status);
   memset(party->pids, 0, sizeof party->pids);
-  party->mpirun = 0;
+  party->launcher = 0;
 }
 
 static bool is_mapped(const char *path) {
@@ -142,21 +148,26 @@ void launch_end(void) {
   if (*run.folder) nftw(run.folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static void party_init(struct party *party, const char *name, int nranks) {
-  *party = (struct party){.name = name, .nranks = nranks};
+static void party_init(struct party *party, const char *name, const struct options *options, int nranks) {
+  *party = (struct party){.name = name,
+                          .nranks = nranks,
+                          .average = (enum average)options->average,
+                          .limit_seconds = (double)options->timeout};
   for (int r = 0; r < SHMCCL_MAX_RANKS; r++) party->fds[r] = -1;
   run.parties[run.nparties++] = party;
 }
 
-static bool pinning(const struct options *options, const cpu_set_t *cpus) {
-  return !options->no_pin && options->ranks <= CPU_COUNT(cpus);
+static bool pinning(const struct options *options, int nranks, const cpu_set_t *cpus) {
+  return !options->no_pin && nranks <= CPU_COUNT(cpus);
 }
 
 /* ---- our own ranks ---------------------------------------------------------------------------------------------- */
 
 struct rank_job {
   const struct options *options;
+  const struct setup *setup;
   const shmccl_unique_id_t *id;
+  int nranks;
   int rank;
   int fd;
   const cpu_set_t *cpus;
@@ -166,10 +177,11 @@ struct rank_job {
 static void *rank_main(void *argument) {
   const struct rank_job *job = argument;
   struct worker worker = {0};
-  if (pinning(job->options, job->cpus)) worker_pin(job->cpus, job->rank);
-  if (!worker_open(&worker, (size_t)job->options->maxbytes)) {
+  const shmccl_config_t *config = job->setup ? &job->setup->config : NULL;
+  if (pinning(job->options, job->nranks, job->cpus)) worker_pin(job->cpus, job->rank);
+  if (!worker_open(&worker, options_buffer_bytes(job->options))) {
     fprintf(stderr, "shmccl-perf: rank %d: no memory for its buffers\n", job->rank);
-  } else if (backend_shmccl_open(&worker.backend, (int)job->options->ranks, job->rank, job->id)) {
+  } else if (backend_shmccl_open(&worker.backend, job->nranks, job->rank, job->id, config)) {
     if (worker_serve(&worker, job->fd, "")) worker.backend.ops->close(&worker.backend);
   }
   worker_close(&worker);
@@ -207,6 +219,7 @@ static bool fork_ranks(struct party *party, struct rank_job *jobs, int first, in
   if (pid == 0) {
     become_child(SIGKILL, driver);
     close_sockets(party);
+    if (jobs->setup) setenv("SHMCCL_TUNING_FILE", jobs->setup->tuning_file, 1);
     if (count > 1)
       run_threads(&jobs[first], count);
     else
@@ -218,18 +231,18 @@ static bool fork_ranks(struct party *party, struct rank_job *jobs, int first, in
   return pid > 0;
 }
 
-enum party_result party_start_own(struct party *party, const struct options *options, const cpu_set_t *cpus) {
+static enum party_result fork_own(struct party *party, const struct options *options, const cpu_set_t *cpus,
+                                  const struct setup *setup) {
   struct rank_job jobs[SHMCCL_MAX_RANKS];
   struct hello hellos[SHMCCL_MAX_RANKS];
   shmccl_unique_id_t id;
-  int nranks = (int)options->ranks, together = options->threads > 0 ? nranks : 1;
-  party_init(party, "shmccl", nranks);
+  int nranks = party->nranks, together = options->threads > 0 ? nranks : 1;
   if (shmccl_get_unique_id(&id) != SHMCCL_SUCCESS) return party_fail(party, "%s", shmccl_last_error());
   fflush(NULL);
-  for (int r = 0; r < nranks; r++) jobs[r] = (struct rank_job){options, &id, r, -1, cpus};
+  for (int r = 0; r < nranks; r++) jobs[r] = (struct rank_job){options, setup, &id, nranks, r, -1, cpus};
   for (int r = 0; r < nranks; r += together)
     if (!fork_ranks(party, jobs, r, together)) return party_fail(party, "cannot start rank %d: %m", r);
-  return party_receive(party, hellos, sizeof *hellos, 60);
+  return party_receive(party, hellos, sizeof *hellos, START_SECONDS);
 }
 
 /* ---- a peer's ranks --------------------------------------------------------------------------------------------- */
@@ -256,22 +269,8 @@ static void worker_path(char *path, size_t size, const char *name) {
 
 static const char *const mpiruns[PEER_COUNT] = {BENCH_MPIRUN_OPENMPI, BENCH_MPIRUN_MPICH};
 
-/* Its output, which must not mix with the table, goes to the log; its files go to our folder. */
-static _Noreturn void exec_mpirun(const struct party *party, const struct options *options, const cpu_set_t *cpus,
-                                  int peer, const char *worker, const char *socket_path) {
-  char ranks[16], bytes[24];
-  const char *argv[16], **next = argv;
-  const char *bind = pinning(options, cpus) ? "core" : "none";
-  snprintf(ranks, sizeof ranks, "%d", party->nranks);
-  snprintf(bytes, sizeof bytes, "%lld", (long long)options->maxbytes);
-  *next++ = mpiruns[peer];
-  if (peer == PEER_OPENMPI) *next++ = "--allow-run-as-root", *next++ = "--oversubscribe";
-  *next++ = "-n", *next++ = ranks;
-  *next++ = peer == PEER_OPENMPI ? "--bind-to" : "-bind-to", *next++ = bind;
-  *next++ = worker, *next++ = socket_path, *next++ = bytes, *next = NULL;
-  setenv("TMPDIR", run.folder, 1);
-  setenv("OMPI_MCA_btl_vader_backing_directory", run.folder, 0);
-  setenv("OMPI_MCA_btl_sm_backing_directory", run.folder, 0);
+/* In the child that becomes a peer's launcher or worker: its output must not mix with the table and goes to the log. */
+static _Noreturn void exec_quietly(const struct party *party, const char *const argv[]) {
   int log = open(party->log, O_WRONLY | O_CREAT | O_APPEND, 0600), null = open("/dev/null", O_RDONLY);
   dup2(null, 0);
   dup2(log, 1);
@@ -281,19 +280,83 @@ static _Noreturn void exec_mpirun(const struct party *party, const struct option
   _exit(127);
 }
 
+/* What a peer's processes are told. */
+struct peer_job {
+  const struct options *options;
+  const cpu_set_t *cpus;
+  int peer;
+  char worker[320];
+  char socket_path[64];
+  char bytes[24];
+};
+
+/* Its files go to our folder. */
+static _Noreturn void exec_mpirun(const struct party *party, const struct peer_job *job) {
+  char ranks[16];
+  const char *argv[16], **next = argv;
+  const char *bind = pinning(job->options, party->nranks, job->cpus) ? "core" : "none";
+  snprintf(ranks, sizeof ranks, "%d", party->nranks);
+  *next++ = mpiruns[job->peer];
+  if (job->peer == PEER_OPENMPI) *next++ = "--allow-run-as-root", *next++ = "--oversubscribe";
+  *next++ = "-n", *next++ = ranks;
+  *next++ = job->peer == PEER_OPENMPI ? "--bind-to" : "-bind-to", *next++ = bind;
+  *next++ = job->worker, *next++ = job->socket_path, *next++ = job->bytes, *next = NULL;
+  setenv("TMPDIR", run.folder, 1);
+  setenv("OMPI_MCA_btl_vader_backing_directory", run.folder, 0);
+  setenv("OMPI_MCA_btl_sm_backing_directory", run.folder, 0);
+  exec_quietly(party, argv);
+}
+
+/* The script starts its ranks itself. It is told how long a command is, since it reads and writes our structs. */
+static _Noreturn void exec_gloo(const struct party *party, const struct peer_job *job) {
+  char ranks[16], sizes[48], cores[8 * SHMCCL_MAX_RANKS] = "none";
+  const char *argv[] = {job->worker, job->socket_path, job->bytes, ranks, sizes, cores, NULL};
+  snprintf(ranks, sizeof ranks, "%d", party->nranks);
+  snprintf(sizes, sizeof sizes, "%zu,%zu,%zu", sizeof(struct command), sizeof(struct reply), sizeof(struct hello));
+  if (pinning(job->options, party->nranks, job->cpus))
+    for (int cpu = 0, n = 0, used = 0; cpu < CPU_SETSIZE && n < party->nranks; cpu++)
+      if (CPU_ISSET(cpu, job->cpus))
+        used += snprintf(cores + used, sizeof cores - (size_t)used, "%s%d", n++ ? "," : "", cpu);
+  exec_quietly(party, argv);
+}
+
+static _Noreturn void exec_library_rank(const struct party *party, const struct peer_job *job, int rank,
+                                        const char *library, int serial) {
+  char id[64], ranks[16], number[16];
+  const char *argv[] = {job->worker, job->socket_path, job->bytes, NULL};
+  snprintf(id, sizeof id, "shmccl-perf-%d-%d", (int)getppid(), serial);
+  snprintf(ranks, sizeof ranks, "%d", party->nranks);
+  snprintf(number, sizeof number, "%d", rank);
+  setenv("SHMCCL_ID", id, 1);
+  setenv("SHMCCL_NRANKS", ranks, 1);
+  setenv("SHMCCL_RANK", number, 1);
+  setenv("LD_PRELOAD", library, 1);
+  if (pinning(job->options, party->nranks, job->cpus)) worker_pin(job->cpus, rank);
+  exec_quietly(party, argv);
+}
+
+/* A process that the party cannot do without has ended already. */
+static bool has_ended(struct party *party) {
+  int status;
+  if (party->launcher) return party_reap(party->launcher, 0, &status) ? party->launcher = 0, true : false;
+  for (int r = 0; r < party->nranks; r++)
+    if (party->pids[r] && party_reap(party->pids[r], 0, &status)) return party->pids[r] = 0, true;
+  return false;
+}
+
 /* Accepts until every rank is there. They come in any order. */
 static enum party_result accept_all(struct party *party, int listener) {
   double end = seconds_now() + START_SECONDS;
-  for (int n = 0, status; n < party->nranks;) {
+  for (int n = 0; n < party->nranks;) {
     struct pollfd fd = {.fd = listener, .events = POLLIN};
     int ready = party_poll(&fd, 1, 0.1);
     if (ready < 0) return PARTY_INTERRUPTED;
     if (ready)
       party->fds[n++] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    else if (party_reap(party->mpirun, 0, &status))
-      return party->mpirun = 0, party_fail_with_log(party, "mpirun ended");
+    else if (has_ended(party))
+      return party_fail_with_log(party, "it ended while starting");
     else if (seconds_now() > end)
-      return party_fail_with_log(party, "its ranks were not all up after 20 s");
+      return party_fail_with_log(party, "its ranks were not all up in time");
   }
   return PARTY_OK;
 }
@@ -312,26 +375,51 @@ static enum party_result receive_hellos(struct party *party) {
   return PARTY_OK;
 }
 
-enum party_result party_start_mpi(struct party *party, const struct options *options, const cpu_set_t *cpus, int peer) {
-  char path[64], worker[320];
+static bool fork_launcher(struct party *party, const struct peer_job *job) {
   pid_t driver = getpid();
-  party_init(party, peer_names[peer], (int)options->ranks);
-  if (!mpiruns[peer]) return party_fail(party, "not built: no such MPI was found when this program was configured");
-  worker_path(worker, sizeof worker, party->name);
-  if (access(worker, X_OK)) return party_fail(party, "cannot run %s: %m", worker);
-  snprintf(path, sizeof path, "%s/%s", run.folder, party->name);
-  snprintf(party->log, sizeof party->log, "%s/%s.log", run.folder, party->name);
-  int listener = listen_at(path);
-  if (listener < 0) return party_fail(party, "cannot listen at %s: %m", path);
-  fflush(NULL);
-  run.mpich_started |= peer == PEER_MPICH;
-  party->mpirun = fork();
-  if (party->mpirun == 0) {
+  party->launcher = fork();
+  if (party->launcher == 0) {
     become_child(SIGTERM, driver);
-    exec_mpirun(party, options, cpus, peer, worker, path);
+    if (job->peer == PEER_GLOO) exec_gloo(party, job);
+    exec_mpirun(party, job);
   }
-  enum party_result result = party->mpirun > 0 ? accept_all(party, listener) : party_fail(party, "cannot fork: %m");
+  if (party->launcher > 0) return true;
+  party->launcher = 0;
+  return false;
+}
+
+static bool fork_library_ranks(struct party *party, const struct peer_job *job, const char *library) {
+  static int serial;
+  pid_t driver = getpid();
+  serial++;
+  for (int r = 0; r < party->nranks; r++) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      become_child(SIGKILL, driver);
+      exec_library_rank(party, job, r, library, serial);
+    }
+    if (pid < 0) return false;
+    party->pids[r] = pid;
+  }
+  return true;
+}
+
+/* Starts processes that connect to a socket of ours. library: that which our own ranks load; NULL for a foreign peer.
+ */
+static enum party_result start_connecting(struct party *party, struct peer_job *job, const char *worker,
+                                          const char *library) {
+  worker_path(job->worker, sizeof job->worker, worker);
+  if (access(job->worker, X_OK)) return party_fail(party, "cannot run %s: %m", job->worker);
+  snprintf(job->socket_path, sizeof job->socket_path, "%s/%s", run.folder, party->name);
+  snprintf(job->bytes, sizeof job->bytes, "%zu", options_buffer_bytes(job->options));
+  snprintf(party->log, sizeof party->log, "%s/%s.log", run.folder, party->name);
+  int listener = listen_at(job->socket_path);
+  if (listener < 0) return party_fail(party, "cannot listen at %s: %m", job->socket_path);
+  fflush(NULL);
+  bool forked = library ? fork_library_ranks(party, job, library) : fork_launcher(party, job);
+  enum party_result result = forked ? accept_all(party, listener) : party_fail(party, "cannot fork: %m");
   close(listener);
+  unlink(job->socket_path);
   if (result == PARTY_OK) result = receive_hellos(party);
   if (result == PARTY_FAILED) {
     party_kill(party);
@@ -340,11 +428,47 @@ enum party_result party_start_mpi(struct party *party, const struct options *opt
   return result;
 }
 
+static enum party_result start_library(struct party *party, const struct options *options, const cpu_set_t *cpus,
+                                       const char *library) {
+  struct peer_job job = {.options = options, .cpus = cpus, .peer = PEER_AGAINST};
+  char path[PATH_MAX];
+  if (!realpath(library, path)) return party_fail(party, "%s: %m", library);
+  return start_connecting(party, &job, "library", path);
+}
+
+enum party_result party_start_own(struct party *party, const struct options *options, int nranks, const cpu_set_t *cpus,
+                                  const struct setup *setup) {
+  party_init(party, "shmccl", options, nranks);
+  return options->library ? start_library(party, options, cpus, options->library)
+                          : fork_own(party, options, cpus, setup);
+}
+
+enum party_result party_start_peer(struct party *party, const struct options *options, const cpu_set_t *cpus,
+                                   int peer) {
+  struct peer_job job = {.options = options, .cpus = cpus, .peer = peer};
+  party_init(party, peer_names[peer], options, (int)options->ranks);
+  if (peer == PEER_AGAINST) return start_library(party, options, cpus, options->against);
+  if (peer != PEER_GLOO && !mpiruns[peer])
+    return party_fail(party, "not built: no such MPI was found when this program was configured");
+  run.mpich_started |= peer == PEER_MPICH;
+  return start_connecting(party, &job, party->name, NULL);
+}
+
 void party_quit(struct party *party) {
   static const struct command quit = {.kind = COMMAND_QUIT};
   int status;
   for (int r = 0; r < party->nranks; r++) send(party->fds[r], &quit, sizeof quit, MSG_NOSIGNAL);
-  if (party->mpirun && party_reap(party->mpirun, END_SECONDS, &status)) party->mpirun = 0;
-  for (int r = 0; r < party->nranks && !party->mpirun; r++)
+  bool ours = !party->launcher;
+  if (party->launcher && party_reap(party->launcher, END_SECONDS, &status)) party->launcher = 0;
+  for (int r = 0; r < party->nranks && ours; r++)
     if (party->pids[r] && party_reap(party->pids[r], END_SECONDS, &status)) party->pids[r] = 0;
+}
+
+void party_dismiss(struct party *party) {
+  int place = 0;
+  party_quit(party);
+  party_kill(party);
+  party_bury(party);
+  while (place < run.nparties && run.parties[place] != party) place++;
+  if (place < run.nparties) run.parties[place] = run.parties[--run.nparties];
 }

@@ -1,70 +1,14 @@
 /*
- * Flags as in nccl-tests, with their meaning, and a few of our own.
+ * From words to options, and what is wrong with them.
  */
-#include "options.h"
+#include "flags.h"
+#include "party.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-const char *const peer_names[] = {"openmpi", "mpich", NULL};
-
-enum { MAX_BYTES_SHIFT = 46 };
-
-enum flag_kind {
-  FLAG_SIZE,   /* bytes with a suffix */
-  FLAG_NUMBER, /* low..high */
-  FLAG_ROOT,   /* low..high, or all */
-  FLAG_NAME,   /* one of names, or all */
-  FLAG_PEER,
-  FLAG_SWITCH,
-  FLAG_HELP,
-  FLAG_VERSION
-};
-
-struct flag {
-  const char *letter; /* "" if there is none */
-  const char *name;
-  const char *value;
-  enum flag_kind kind;
-  size_t offset;
-  int64_t low;
-  int64_t high;
-  const char *const *names;
-  const char *help;
-};
-
-#define AT(field) offsetof(struct options, field)
-static const struct flag flags[] = {
-    {"", "ranks", "N", FLAG_NUMBER, AT(ranks), 1, SHMCCL_MAX_RANKS, NULL, "start N ranks, each a process [4]"},
-    {"t", "nthreads", "N", FLAG_NUMBER, AT(threads), 1, SHMCCL_MAX_RANKS, NULL,
-     "start N ranks, each a thread of one process, instead"},
-    {"b", "minbytes", "SIZE", FLAG_SIZE, AT(minbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL, "smallest size [8]"},
-    {"e", "maxbytes", "SIZE", FLAG_SIZE, AT(maxbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL, "largest size [64M]"},
-    {"f", "stepfactor", "N", FLAG_NUMBER, AT(stepfactor), 2, 1 << 16, NULL,
-     "multiply the size by N from row to row [2]"},
-    {"i", "stepbytes", "SIZE", FLAG_SIZE, AT(stepbytes), 1, 1ll << MAX_BYTES_SHIFT, NULL,
-     "add SIZE from row to row, instead"},
-    {"n", "iters", "N", FLAG_NUMBER, AT(iters), 1, 1000000000, NULL,
-     "timed iterations a round [as many as fill about 30 ms]"},
-    {"w", "warmup_iters", "N", FLAG_NUMBER, AT(warmup), 0, 1000000000, NULL,
-     "iterations before those, not timed [1 to 5]"},
-    {"", "rounds", "N", FLAG_NUMBER, AT(rounds), 1, 1001, NULL,
-     "rounds of a row; the median of their times counts [5]"},
-    {"c", "check", "0|1", FLAG_NUMBER, AT(check), 0, 1, NULL, "compare every element of one run of each row [1]"},
-    {"d", "datatype", "TYPE", FLAG_NAME, AT(type), 0, 0, type_names, "type, or all [float]"},
-    {"o", "op", "OP", FLAG_NAME, AT(op), 0, 0, op_names, "operator of reductions, or all [sum]"},
-    {"r", "root", "RANK", FLAG_ROOT, AT(root), 0, SHMCCL_MAX_RANKS - 1, NULL, "root of rooted collectives, or all [0]"},
-    {"", "peer", "MPI", FLAG_PEER, 0, 0, 0, peer_names,
-     "measure this MPI too, in turns, in the same run; mpi: every one built"},
-    {"", "no-pin", NULL, FLAG_SWITCH, AT(no_pin), 0, 0, NULL,
-     "leave ranks to the scheduler [a core each, if they suffice]"},
-    {"h", "help", NULL, FLAG_HELP, 0, 0, 0, NULL, "print this"},
-    {"", "version", NULL, FLAG_VERSION, 0, 0, 0, NULL, "print the versions of this program and of the library"},
-};
-enum { FLAG_COUNT = sizeof flags / sizeof *flags };
 
 /* In a job, only the first process complains. */
 static bool is_first_process(void) {
@@ -101,16 +45,6 @@ const char *size_text(char *text, double bytes) {
   return text;
 }
 
-/* The names, joined: "a, b or all". */
-static const char *list_text(char *text, size_t size, const char *const *names, const char *last) {
-  size_t used = 0;
-  text[0] = '\0';
-  for (int i = 0; names[i] && used < size; i++)
-    used += (size_t)snprintf(text + used, size - used, "%s%s", i ? ", " : "", names[i]);
-  if (used < size) snprintf(text + used, size - used, " or %s", last);
-  return text;
-}
-
 static bool parse_number(const char *text, int64_t *value) {
   char *end;
   errno = 0;
@@ -121,20 +55,22 @@ static bool parse_number(const char *text, int64_t *value) {
 
 static bool parse_size(const char *text, int64_t *value) {
   static const char units[] = "KMGT";
-  char *end;
-  double number = strtod(text, &end);
-  if (!isdigit((unsigned char)text[0]) || number > 1e18) return false;
-  const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+  char digits[24], *end;
+  const char *rest = text + strspn(text, "0123456789."); /* strtod() would take 0x10 and 1e3 too */
+  snprintf(digits, sizeof digits, "%.*s", (int)(rest - text), text);
+  double number = strtod(digits, &end);
+  if (!isdigit((unsigned char)text[0]) || *end || number > 1e18) return false;
+  const char *unit = *rest ? strchr(units, toupper((unsigned char)*rest)) : NULL;
   if (unit) {
     number *= (double)(1ll << 10 * (unit - units + 1));
-    end++;
+    rest++;
   }
-  if (unit && !strcasecmp(end, "iB"))
-    end += 2;
-  else if (!strcasecmp(end, "B"))
-    end++;
+  if (unit && !strcasecmp(rest, "iB"))
+    rest += 2;
+  else if (!strcasecmp(rest, "B"))
+    rest++;
   *value = number < 1e18 ? (int64_t)number : INT64_MAX;
-  return !*end;
+  return !*rest;
 }
 
 static bool set_size(const struct flag *flag, const char *given, const char *text, int64_t *value) {
@@ -167,67 +103,42 @@ static bool set_peer(const struct flag *flag, const char *given, const char *tex
   return known || complain("%s %s: must be %s", given, text, list_text(list, sizeof list, flag->names, "mpi"));
 }
 
+/* Numbers of ranks, separated by commas. */
+static bool set_ranks(const struct flag *flag, const char *given, const char *text, struct options *options) {
+  options->nrank_counts = 0;
+  for (const char *from = text, *to; from; from = *to ? to + 1 : NULL) {
+    char word[24];
+    int64_t number;
+    to = from + strcspn(from, ",");
+    snprintf(word, sizeof word, "%.*s", (int)(to - from), from);
+    if (options->nrank_counts == RANK_COUNTS_MOST)
+      return complain("%s %s: more than %d numbers", given, text, RANK_COUNTS_MOST);
+    if (!set_number(flag, given, word, &number)) return false;
+    options->rank_counts[options->nrank_counts++] = number;
+  }
+  options->ranks = options->rank_counts[0];
+  return true;
+}
+
+static bool set_text(const struct flag *flag, const char *given, const char *text, struct options *options) {
+  if (!*text) return complain("%s: needs a value: %s", given, flag->value);
+  *(const char **)(void *)((char *)options + flag->offset) = text;
+  return true;
+}
+
 static bool set_flag(const struct flag *flag, const char *given, const char *text, struct options *options) {
-  int64_t *value = (int64_t *)((char *)options + flag->offset);
+  int64_t *value = (int64_t *)(void *)((char *)options + flag->offset);
+  options->given |= 1ull << (flag - flags);
   switch (flag->kind) {
   case FLAG_SIZE: return set_size(flag, given, text, value);
   case FLAG_NUMBER: return set_number(flag, given, text, value);
   case FLAG_NAME: return set_name(flag, given, text, value);
   case FLAG_PEER: return set_peer(flag, given, text, options);
+  case FLAG_RANKS: return set_ranks(flag, given, text, options);
+  case FLAG_TEXT: return set_text(flag, given, text, options);
   case FLAG_ROOT: *value = -1; return !strcmp(text, "all") || set_number(flag, given, text, value);
   default: *value = 1; return true;
   }
-}
-
-static void print_version(void) {
-  int library = shmccl_version();
-  printf("shmccl-perf %d.%d.%d (libshmccl %d.%d.%d)\n", SHMCCL_VERSION_MAJOR, SHMCCL_VERSION_MINOR,
-         SHMCCL_VERSION_PATCH, library / 10000, library / 100 % 100, library % 100);
-}
-
-static void print_flags(void) {
-  for (const struct flag *flag = flags; flag < flags + FLAG_COUNT; flag++) {
-    char left[48];
-    snprintf(left, sizeof left, "%s%s%s--%s%s%s", *flag->letter ? "-" : "  ", flag->letter, *flag->letter ? ", " : "  ",
-             flag->name, flag->value ? " " : "", flag->value ? flag->value : "");
-    printf("  %-26s %s\n", left, flag->help);
-  }
-}
-
-static void print_help(void) {
-  char types[256], ops[64], peers[64];
-  puts("usage: shmccl-perf [flags] [collective ...]\n\n"
-       "Measures and checks the collectives of libshmccl between ranks of this host, in the flags, units and columns "
-       "of\n"
-       "nccl-tests. It starts its ranks itself; started by torchrun, mpirun or srun without --ranks or -t, it joins "
-       "that\n"
-       "job's ranks instead.\n\nCollectives [all_reduce]:");
-  for (int i = 0; i < COLL_COUNT; i++)
-    if (strcmp(colls[i].name, colls[i].alias))
-      printf("  %s (or %s)\n", colls[i].name, colls[i].alias);
-    else
-      printf("  %s\n", colls[i].name);
-  puts("  all\n\nFlags [defaults]:");
-  print_flags();
-  printf("\nSIZE is in bytes, with K, M, G or T for powers of 1024. It is the larger of a rank's sendbuf and recvbuf.\n"
-         "TYPE: %s\nOP: %s\nMPI: %s\n",
-         list_text(types, sizeof types, type_names, "all"), list_text(ops, sizeof ops, op_names, "all"),
-         list_text(peers, sizeof peers, peer_names, "mpi"));
-  puts("\nColumns, out of place and in place:\n"
-       "  time    us for one call, averaged over iterations and ranks\n"
-       "  algbw   size / time, in 10^9 bytes a second\n"
-       "  busbw   algbw times the share of the size that must pass between ranks: 2(n-1)/n for all_reduce, (n-1)/n "
-       "where\n"
-       "          buffers hold a block per rank, 1 otherwise\n"
-       "  #wrong  elements that differ from the known result, and bytes written out of bounds\n"
-       "  bound   the least time that this machine allows, from limits measured in the same run; the header has them\n"
-       "  peer    that MPI's time for the same call, and how many of our calls fit into one of its\n\n"
-       "Exit code: 0 all right; 1 wrong results or a rank failed; 2 bad flags; 130 interrupted.\n\n"
-       "Examples:\n"
-       "  shmccl-perf --ranks 4 -b 8 -e 64M -f 2 all_reduce all_gather\n"
-       "  shmccl-perf --ranks 2 --peer mpi all_reduce      beside Open MPI and MPICH\n"
-       "  shmccl-perf -t 4 -d all -o all -b 1M -e 1M all   everything at one size, ranks as threads\n"
-       "  mpirun -n 4 shmccl-perf -e 1M reduce_scatter     as the ranks of an MPI job");
 }
 
 /* Finds the flag of `--name`, `--name=value`, `-x` or `-xvalue`; *attached is the value in the same word, if any. */
@@ -280,9 +191,9 @@ static enum options_result parse_word(struct options *options, int argc, char **
   if (flag->kind == FLAG_HELP || flag->kind == FLAG_VERSION) {
     if (!is_first_process()) return OPTIONS_DONE;
     if (flag->kind == FLAG_HELP)
-      print_help();
+      help_print();
     else
-      print_version();
+      help_print_version();
     return OPTIONS_DONE;
   }
   if (flag->value && !text && ++*i == argc) {
@@ -295,20 +206,70 @@ static enum options_result parse_word(struct options *options, int argc, char **
   return set_flag(flag, given, text ? text : argv[*i], options) ? OPTIONS_RUN : OPTIONS_BAD;
 }
 
+static bool check_tuning(struct options *o) {
+  static const int64_t default_counts[] = {2, 4};
+  for (int i = 0; i < FLAG_COUNT; i++)
+    if (o->given >> i & 1 && !flags[i].tunes)
+      return complain("--tune chooses what it runs: leave out --%s", flags[i].name);
+  if (o->ncolls) return complain("--tune chooses what it runs: leave out %s", colls[o->colls[0]].name);
+  if (o->maxbytes < 64 << 10) return complain("--tune needs sizes up to 64K at least: raise -e");
+  for (int i = 0; i < o->nrank_counts; i++)
+    if (o->rank_counts[i] < 2) return complain("--ranks 1: --tune needs two ranks or more");
+  if (o->nrank_counts) return true;
+  memcpy(o->rank_counts, default_counts, sizeof default_counts);
+  o->nrank_counts = sizeof default_counts / sizeof *default_counts;
+  return true;
+}
+
+static bool check_messages(const struct options *o) {
+  for (int i = 0; i < o->ncolls && o->messages > 1; i++)
+    if (o->colls[i] != COLL_SENDRECV)
+      return complain("-m %lld: groups of this library hold sends and receives only: use it with sendrecv, not %s",
+                      (long long)o->messages, colls[o->colls[i]].name);
+  if (o->skip && !o->each) return complain("-K leaves out iterations of -I 1: give both");
+  if (o->each && o->iters > EACH_MOST)
+    return complain("-n %lld: with -I 1 a round has %d iterations at most", (long long)o->iters, EACH_MOST);
+  if (o->iters > 0 && o->iters <= o->skip)
+    return complain("-K %lld leaves nothing of -n %lld iterations", (long long)o->skip, (long long)o->iters);
+  return true;
+}
+
+static bool check_library(const char *flag, const char *path) {
+  FILE *file = path ? fopen(path, "re") : NULL;
+  char magic[4] = "";
+  if (!path) return true;
+  if (!file) return complain("%s %s: %s", flag, path, strerror(errno));
+  bool elf = fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, "\177ELF", sizeof magic);
+  fclose(file);
+  return elf || complain("%s %s: is no shared library", flag, path);
+}
+
+static bool check_beside(struct options *o) {
+  bool beside = o->library || o->against;
+  o->peers[PEER_AGAINST] = o->against;
+  for (int i = 0; i < PEER_COUNT; i++) beside |= o->peers[i];
+  if (o->joined && beside)
+    return complain("--peer, --library and --against: impossible as a rank of a job; start shmccl-perf by itself, with "
+                    "--ranks");
+  if (o->threads > 0 && (o->library || o->against))
+    return complain("--library and --against need ranks that are processes: --ranks instead of -t");
+  return check_library("--library", o->library) && check_library("--against", o->against);
+}
+
 static bool check_together(struct options *o) {
-  bool peer = false;
-  for (int i = 0; i < PEER_COUNT; i++) peer |= o->peers[i];
   if (o->ranks > 0 && o->threads > 0) return complain("--ranks and -t exclude each other: give one of them");
   if (o->stepfactor > 0 && o->stepbytes > 0) return complain("-f and -i exclude each other: give one of them");
   if (o->minbytes > o->maxbytes)
     return complain("-b %lld is more than -e %lld", (long long)o->minbytes, (long long)o->maxbytes);
-  o->joined = o->ranks < 0 && o->threads < 0 && in_a_job();
-  if (o->joined && peer)
-    return complain("--peer: impossible as a rank of a job; start shmccl-perf by itself, with --ranks");
+  if (o->tune && !check_tuning(o)) return false;
+  if (!o->tune && o->nrank_counts > 1) return complain("--ranks takes several numbers with --tune only");
+  o->joined = o->ranks < 0 && o->threads < 0 && !o->tune && in_a_job();
+  if (!check_beside(o)) return false;
+  if (o->rounds < 0) o->rounds = o->tune ? 9 : 5;
   if (o->ranks < 0) o->ranks = o->threads > 0 ? o->threads : 4;
   if (o->stepfactor < 0 && o->stepbytes < 0) o->stepfactor = 2;
-  if (!o->ncolls) add_coll(o, COLL_ALL_REDUCE);
-  return true;
+  if (!o->ncolls) add_coll(o, o->messages > 1 ? COLL_SENDRECV : COLL_ALL_REDUCE);
+  return check_messages(o);
 }
 
 enum options_result options_parse(struct options *options, int argc, char **argv) {
@@ -320,10 +281,16 @@ enum options_result options_parse(struct options *options, int argc, char **argv
                               .stepbytes = -1,
                               .iters = -1,
                               .warmup = -1,
+                              .messages = 1,
+                              .average = AVERAGE_MEAN,
+                              .cycles = 1,
+                              .timeout = PARTY_LIMIT_SECONDS,
                               .check = 1,
                               .type = SHMCCL_FLOAT32,
                               .op = SHMCCL_SUM,
-                              .rounds = 5};
+                              .rounds = -1,
+                              .argc = argc,
+                              .argv = argv};
   for (int i = 1; i < argc; i++) {
     enum options_result result = parse_word(options, argc, argv, &i);
     if (result != OPTIONS_RUN) return result;
@@ -345,13 +312,17 @@ static double memory_available(void) {
   return available;
 }
 
+size_t options_buffer_bytes(const struct options *o) {
+  return (size_t)o->maxbytes * (size_t)o->messages + (size_t)o->unalign * sizeof(double);
+}
+
 bool options_fit(const struct options *options, int nranks) {
   char need[24], have[24], size[24];
   if (options->root >= nranks)
     return complain("-r %lld: must be a rank from 0 to %d, or all", (long long)options->root, nranks - 1);
-  int parties = 1;
+  int parties = options->tune ? 2 : 1;
   for (int i = 0; i < PEER_COUNT; i++) parties += options->peers[i];
-  double bytes = 2.0 * (double)options->maxbytes * nranks * parties, available = memory_available();
+  double bytes = 2.0 * (double)options_buffer_bytes(options) * nranks * parties, available = memory_available();
   if (!available || bytes <= 0.9 * available) return true;
   return complain(
       "-e %s: two such buffers for each of %d ranks%s need %s bytes of memory, %s are available: lower -e or "

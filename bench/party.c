@@ -4,15 +4,14 @@
 #include "party.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
-
-/* Longer than the library's own limit: it has the first word on what went wrong. */
-static const double REPLY_SECONDS = 660;
 
 volatile sig_atomic_t party_signal;
 
@@ -60,7 +59,7 @@ enum party_result party_fail_with_log(struct party *party, const char *what) {
     if (line[strspn(line, " -*=")]) memcpy(last, line, sizeof last);
   }
   if (file) fclose(file);
-  return party_fail(party, "%s%s%s", what, *last ? "; mpirun's last words: " : "", last);
+  return party_fail(party, "%s%s%s", what, *last ? "; last words: " : "", last);
 }
 
 /* A rank's socket has closed: find out why. */
@@ -68,7 +67,7 @@ static enum party_result fail_by_death(struct party *party, int rank) {
   char what[64];
   int status;
   pid_t *pid = party->pids[rank] ? &party->pids[rank] : &party->pids[0], ended = *pid;
-  if (!party->mpirun) {
+  if (!party->launcher && !*party->log) {
     if (!*pid || !party_reap(*pid, 1, &status)) return party_fail(party, "rank %d ended", rank);
     *pid = 0;
     return fail_by_status(party, rank, ended, status);
@@ -97,7 +96,17 @@ enum party_result party_receive(struct party *party, void *messages, size_t size
   return PARTY_OK;
 }
 
-static enum party_result summarize(struct party *party, const struct reply *replies, struct outcome *outcome) {
+/* What rank's value makes of the value of the ranks before it. */
+static double combine(const struct party *party, double before, int rank, double value) {
+  switch (rank ? party->average : AVERAGE_RANK0) {
+  case AVERAGE_MEAN: return before + (value - before) / (rank + 1);
+  case AVERAGE_MIN: return fmin(before, value);
+  case AVERAGE_MAX: return fmax(before, value);
+  default: return rank ? before : value;
+  }
+}
+
+static enum party_result sum_up(struct party *party, const struct reply *replies, struct outcome *outcome) {
   *outcome = (struct outcome){.supported = true};
   for (int r = 0; r < party->nranks; r++) {
     const struct reply *reply = &replies[r];
@@ -105,21 +114,40 @@ static enum party_result summarize(struct party *party, const struct reply *repl
     if (reply->status == REPLY_UNSUPPORTED) outcome->supported = false;
     if (reply->wrong && !outcome->wrong) memcpy(outcome->text, reply->text, sizeof outcome->text);
     outcome->wrong += reply->wrong;
-    outcome->seconds += reply->seconds / party->nranks;
+    outcome->seconds = combine(party, outcome->seconds, r, reply->seconds);
     if (reply->seconds > outcome->slowest) outcome->slowest = reply->seconds;
   }
   return PARTY_OK;
 }
 
+static enum party_result share(struct party *party, const void *mine, void *all, size_t bytes) {
+  struct backend *backend = &party->local->backend;
+  if (backend_shmccl_share(backend, mine, all, bytes)) return PARTY_OK;
+  return party_fail(party, "rank %d: %s", backend->rank, backend->error);
+}
+
 static enum party_result do_joined(struct party *party, const struct command *command, struct reply *replies) {
   struct reply mine = worker_do(party->local, command);
   if (mine.status == REPLY_FAILED) return party_fail(party, "rank %d: %s", party->local->backend.rank, mine.text);
-  if (!backend_shmccl_share(&party->local->backend, &mine, replies, sizeof mine))
-    return party_fail(party, "rank %d: %s", party->local->backend.rank, party->local->backend.error);
-  return PARTY_OK;
+  return share(party, &mine, replies, sizeof mine);
 }
 
-enum party_result party_do(struct party *party, const struct command *command, struct outcome *outcome) {
+/* The samples that follow the replies, from all ranks, made one row of. */
+static enum party_result collect_each(struct party *party, size_t count, double *each) {
+  float *samples = malloc(count * sizeof *samples * (size_t)party->nranks);
+  if (!samples) return party_fail(party, "out of memory");
+  enum party_result result = party->local
+                                 ? share(party, party->local->each, samples, count * sizeof *samples)
+                                 : party_receive(party, samples, count * sizeof *samples, party->limit_seconds);
+  for (size_t i = 0; i < count && result == PARTY_OK; i++)
+    for (int r = 0; r < party->nranks; r++)
+      each[i] = combine(party, each[i], r, (double)samples[(size_t)r * count + i]);
+  free(samples);
+  return result;
+}
+
+enum party_result party_do_each(struct party *party, const struct command *command, struct outcome *outcome,
+                                double *each) {
   struct reply replies[SHMCCL_MAX_RANKS];
   enum party_result result;
   if (party->local) {
@@ -127,7 +155,13 @@ enum party_result party_do(struct party *party, const struct command *command, s
   } else {
     /* A rank that is gone already shows when its reply is due. */
     for (int r = 0; r < party->nranks; r++) send(party->fds[r], command, sizeof *command, MSG_NOSIGNAL);
-    result = party_receive(party, replies, sizeof *replies, REPLY_SECONDS);
+    result = party_receive(party, replies, sizeof *replies, party->limit_seconds);
   }
-  return result == PARTY_OK ? summarize(party, replies, outcome) : result;
+  if (result == PARTY_OK) result = sum_up(party, replies, outcome);
+  if (result == PARTY_OK && command->each && outcome->supported) return collect_each(party, command->iters, each);
+  return result;
+}
+
+enum party_result party_do(struct party *party, const struct command *command, struct outcome *outcome) {
+  return party_do_each(party, command, outcome, NULL);
 }

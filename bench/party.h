@@ -11,14 +11,18 @@
 #include <poll.h>
 #include <signal.h>
 
+enum average { AVERAGE_RANK0, AVERAGE_MEAN, AVERAGE_MIN, AVERAGE_MAX }; /* numbered as nccl-tests' -a */
+
 struct party {
   const char *name;
   char version[64];
   int nranks;
+  enum average average;         /* how the ranks' times become one */
+  double limit_seconds;         /* for one command */
   struct worker *local;         /* joined: this process's own rank */
   int fds[SHMCCL_MAX_RANKS];    /* -1: none */
   pid_t pids[SHMCCL_MAX_RANKS]; /* 0: unknown or gone. Ranks that are threads: the first only */
-  pid_t mpirun;                 /* a peer's: its ranks are not our children */
+  pid_t launcher;               /* an mpirun or the like: its ranks are not our children; else 0 */
   char log[64];                 /* where that writes */
   char error[512];
 };
@@ -26,7 +30,7 @@ struct party {
 /* One command's effect over all ranks. */
 struct outcome {
   bool supported;
-  double seconds; /* mean of the ranks */
+  double seconds; /* of the ranks, by party->average */
   double slowest;
   uint64_t wrong;
   char text[256]; /* what was wrong first */
@@ -34,8 +38,14 @@ struct outcome {
 
 enum party_result { PARTY_OK, PARTY_FAILED, PARTY_INTERRUPTED };
 
+/* Longer than the library's own limit: it has the first word on what went wrong. */
+#define PARTY_LIMIT_SECONDS 660
+
 /* Has every rank do the command and waits for all. PARTY_FAILED: the cause is in party->error. */
 enum party_result party_do(struct party *party, const struct command *command, struct outcome *outcome);
+/* The same for a command with `each`: writes command->iters seconds, each of them of the ranks by party->average. */
+enum party_result party_do_each(struct party *party, const struct command *command, struct outcome *outcome,
+                                double *each);
 
 /* Receives a message of `size` bytes from every rank, into messages[rank]. */
 enum party_result party_receive(struct party *party, void *messages, size_t size, double limit_seconds);

@@ -1,6 +1,6 @@
 /*
- * shmccl-peer-*: one rank of an MPI job that shmccl-perf starts beside its own ranks. Connects to the driver's socket
- * once MPI is up, and is from then on a worker like any other.
+ * shmccl-peer-*: one rank of an MPI job, or of another build of this library, that shmccl-perf starts beside its own
+ * ranks. Connects to the driver's socket once it has its communicator, and is from then on a worker like any other.
  *
  *     shmccl-peer-openmpi SOCKET BYTES      BYTES: the largest buffer
  */
@@ -30,8 +30,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%s is started by shmccl-perf --peer: SOCKET BYTES\n", argv[0]);
     return 2;
   }
-  if (!backend_mpi_open(&worker.backend, version)) {
-    fprintf(stderr, "%s: MPI_Init: %s\n", argv[0], worker.backend.error);
+  if (!backend_peer_open(&worker.backend, version)) {
+    fprintf(stderr, "%s: %s\n", argv[0], worker.backend.error);
     return 1;
   }
   int fd = connect_to(argv[1]);

@@ -2,30 +2,41 @@
  * shmccl-perf: measures and checks the collectives of this library, beside an MPI's if asked to. `--help` explains its
  * use.
  */
+#include "files.h"
 #include "launch.h"
+#include "progress.h"
 #include "sweep.h"
+#include "tune.h"
 
 #include <signal.h>
 #include <unistd.h>
 
 enum { EXIT_OK = 0, EXIT_WRONG = 1, EXIT_BAD_FLAGS = 2, EXIT_INTERRUPTED = 130 };
 
+static void say_failed(const struct sweep *sweep) {
+  progress_clear();
+  fprintf(stderr, "shmccl-perf: %s: %s\n", sweep->meter.failed->name, sweep->meter.failed->error);
+}
+
 /* Says how the sweep ended and returns the exit code. */
 static int conclude(const struct sweep *sweep, enum party_result result) {
-  if (result == PARTY_FAILED) fprintf(stderr, "shmccl-perf: %s: %s\n", sweep->failed->name, sweep->failed->error);
+  static const char *const ends[] = {
+      [PARTY_OK] = "complete", [PARTY_FAILED] = "failed", [PARTY_INTERRUPTED] = "interrupted"};
+  if (result == PARTY_FAILED) say_failed(sweep);
   if (result == PARTY_INTERRUPTED) {
     report_line(sweep->report, "# interrupted: what follows covers the rows above only");
     if (sweep->report->busbw_count) report_table_foot(sweep->report);
   }
   if (result != PARTY_FAILED) report_summary(sweep->report);
+  if (!record_end(sweep->record, &sweep->meter, sweep->limits, ends[result])) return EXIT_BAD_FLAGS;
   if (result == PARTY_INTERRUPTED) return EXIT_INTERRUPTED;
   return result == PARTY_FAILED || sweep->report->wrong ? EXIT_WRONG : EXIT_OK;
 }
 
 /* Measures the machine, then the rows. */
 static int run_sweep(struct sweep *sweep) {
-  sweep->failed = sweep->parties[0];
-  enum party_result result = bounds_measure_copies(sweep->limits, sweep->parties[0]);
+  sweep->meter.failed = sweep->meter.parties[0];
+  enum party_result result = bounds_measure_copies(sweep->limits, sweep->meter.parties[0]);
   if (result == PARTY_OK) {
     report_head(sweep->report);
     result = sweep_run(sweep);
@@ -35,15 +46,17 @@ static int run_sweep(struct sweep *sweep) {
 
 /* ---- a driver and the ranks that it starts ---------------------------------------------------------------------- */
 
-/* A peer that does not start is stated, and does without. */
+/* A peer that does not start is stated, and does without; but a library that was named must be there. */
 static enum party_result start_peers(struct sweep *sweep, struct party *parties) {
   for (int i = 0; i < PEER_COUNT; i++) {
-    if (!sweep->options->peers[i]) continue;
-    enum party_result result = party_start_mpi(&parties[i], sweep->options, &sweep->limits->cpus, i);
-    if (result == PARTY_INTERRUPTED) return result;
+    if (!sweep->meter.options->peers[i]) continue;
+    enum party_result result = party_start_peer(&parties[i], sweep->meter.options, &sweep->limits->cpus, i);
     if (result == PARTY_OK) {
       report_peer(sweep->report, parties[i].name, parties[i].version);
-      sweep->parties[sweep->nparties++] = &parties[i];
+      sweep->meter.parties[sweep->meter.nparties++] = &parties[i];
+    } else if (result == PARTY_INTERRUPTED || i == PEER_AGAINST) {
+      sweep->meter.failed = &parties[i];
+      return result;
     } else {
       report_line(sweep->report, "# Peer %s: left out: %s", parties[i].name, parties[i].error);
     }
@@ -51,26 +64,40 @@ static enum party_result start_peers(struct sweep *sweep, struct party *parties)
   return PARTY_OK;
 }
 
+static void find_cpus(cpu_set_t *cpus) {
+  CPU_ZERO(cpus);
+  if (sched_getaffinity(0, sizeof *cpus, cpus)) CPU_SET(0, cpus);
+}
+
 static enum party_result start(struct sweep *sweep, struct party *ours, struct party *peers) {
+  const struct options *options = sweep->meter.options;
   cpu_set_t cpus;
-  CPU_ZERO(&cpus);
-  if (sched_getaffinity(0, sizeof cpus, &cpus)) CPU_SET(0, &cpus);
-  bounds_begin(sweep->limits, (int)sweep->options->ranks, &cpus);
-  sweep->failed = sweep->parties[0] = ours;
-  sweep->nparties = 1;
-  enum party_result result = party_start_own(ours, sweep->options, &cpus);
+  find_cpus(&cpus);
+  bounds_begin(sweep->limits, (int)options->ranks, &cpus);
+  sweep->meter.failed = sweep->meter.parties[0] = ours;
+  sweep->meter.nparties = 1;
+  enum party_result result = party_start_own(ours, options, (int)options->ranks, &cpus, NULL);
   if (result == PARTY_OK) result = start_peers(sweep, peers);
   if (result == PARTY_OK) bounds_measure_latency(sweep->limits);
   return result;
 }
 
 static int drive(struct sweep *sweep) {
-  struct party ours, peers[PEER_COUNT];
+  static struct party ours, peers[PEER_COUNT];
   enum party_result result = start(sweep, &ours, peers);
   int code = result == PARTY_OK ? run_sweep(sweep) : conclude(sweep, result);
-  for (int i = 0; i < sweep->nparties && code == EXIT_OK; i++) party_quit(sweep->parties[i]);
-  launch_end();
+  for (int i = 0; i < sweep->meter.nparties && code == EXIT_OK; i++) party_quit(sweep->meter.parties[i]);
   return code;
+}
+
+static int tune(struct sweep *sweep) {
+  cpu_set_t cpus;
+  find_cpus(&cpus);
+  enum party_result result = tune_run(sweep->report, &sweep->meter, sweep->limits, &cpus);
+  progress_clear();
+  if (result == PARTY_FAILED) say_failed(sweep);
+  if (result == PARTY_INTERRUPTED) report_line(sweep->report, "# interrupted: no table was written");
+  return result == PARTY_OK ? EXIT_OK : result == PARTY_INTERRUPTED ? EXIT_INTERRUPTED : EXIT_WRONG;
 }
 
 /* ---- a rank of somebody else's job ------------------------------------------------------------------------------ */
@@ -96,9 +123,13 @@ static bool join_limits(struct limits *limits, struct backend *backend) {
 }
 
 static int join(struct sweep *sweep) {
-  struct worker worker = {0};
+  const struct options *options = sweep->meter.options;
+  static struct worker worker;
   struct backend *backend = &worker.backend;
-  struct party party = {.name = "shmccl", .local = &worker};
+  struct party party = {.name = "shmccl",
+                        .local = &worker,
+                        .average = (enum average)options->average,
+                        .limit_seconds = (double)options->timeout};
   if (!backend_shmccl_join(backend)) return EXIT_WRONG; /* the library has said why */
   party.nranks = backend->nranks;
   sweep->report->quiet = backend->rank != 0;
@@ -106,32 +137,49 @@ static int join(struct sweep *sweep) {
     signal(SIGINT, stop_joined);
     signal(SIGTERM, stop_joined);
   }
-  if (!options_fit(sweep->options, party.nranks)) return EXIT_BAD_FLAGS;
-  if (!worker_open(&worker, (size_t)sweep->options->maxbytes)) {
+  if (!options_fit(options, party.nranks)) return EXIT_BAD_FLAGS;
+  if (!worker_open(&worker, options_buffer_bytes(options))) {
     fprintf(stderr, "shmccl-perf: rank %d: no memory for its buffers: lower -e\n", backend->rank);
     return EXIT_WRONG;
   }
   if (!join_limits(sweep->limits, backend)) return EXIT_WRONG;
-  sweep->parties[0] = &party;
-  sweep->nparties = 1;
+  if (backend->rank == 0 && !record_begin(sweep->record, options)) return EXIT_BAD_FLAGS;
+  sweep->meter.parties[0] = &party;
+  sweep->meter.nparties = 1;
   int code = run_sweep(sweep);
   worker_close(&worker);
   return backend->ops->close(backend) ? code : EXIT_WRONG;
 }
 
+/* Files are tried before anything is started: a long run must not end with nowhere to put its results. */
+static bool try_files(struct sweep *sweep) {
+  const struct options *options = sweep->meter.options;
+  return options->tune ? file_try("--tune", options->tune) : record_begin(sweep->record, options);
+}
+
+static int64_t most_ranks(const struct options *options) {
+  int64_t most = options->ranks;
+  for (int i = 0; i < options->nrank_counts; i++)
+    most = options->rank_counts[i] > most ? options->rank_counts[i] : most;
+  return most;
+}
+
 int main(int argc, char **argv) {
   struct options options;
   struct limits limits = {0};
+  struct record record = {0};
   struct report report;
-  struct sweep sweep = {.options = &options, .limits = &limits, .report = &report};
+  struct sweep sweep = {.meter.options = &options, .limits = &limits, .report = &report, .record = &record};
   enum options_result parsed = options_parse(&options, argc, argv);
   if (parsed != OPTIONS_RUN) return parsed == OPTIONS_DONE ? EXIT_OK : EXIT_BAD_FLAGS;
   report_begin(&report, &options, &limits, false);
   if (options.joined) return join(&sweep);
-  if (!options_fit(&options, (int)options.ranks)) return EXIT_BAD_FLAGS;
+  if (!options_fit(&options, (int)most_ranks(&options)) || !try_files(&sweep)) return EXIT_BAD_FLAGS;
   if (!launch_begin()) {
     fprintf(stderr, "shmccl-perf: cannot make a folder in /dev/shm or /tmp: %m\n");
     return EXIT_WRONG;
   }
-  return drive(&sweep);
+  int code = options.tune ? tune(&sweep) : drive(&sweep);
+  launch_end();
+  return code;
 }

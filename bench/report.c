@@ -3,10 +3,13 @@
  */
 #include "report.h"
 
+#include "progress.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct {
@@ -29,6 +32,7 @@ void report_peer(struct report *report, const char *name, const char *version) {
 void report_line(const struct report *report, const char *format, ...) {
   if (report->quiet) return;
   va_list args;
+  progress_clear();
   va_start(args, format);
   vprintf(format, args);
   va_end(args);
@@ -44,6 +48,11 @@ static const char *ranks_text(const struct options *options, const struct limits
   return pinned ? "processes, a core each" : "processes, not pinned";
 }
 
+static const char *average_text(int64_t average) {
+  static const char *const texts[] = {"rank 0's", "mean of the ranks'", "least of the ranks'", "most of the ranks'"};
+  return texts[average];
+}
+
 static void head_setting(const struct report *report) {
   const struct options *o = report->options;
   char low[24], high[24], step[40], factor[24], iters[48];
@@ -56,12 +65,21 @@ static void head_setting(const struct report *report) {
   report_line(report, "# Sizes %s to %s, %s; iterations: %s, in %lld rounds of which the median counts; check: %s",
               size_text(low, (double)o->minbytes), size_text(high, (double)o->maxbytes), step, iters,
               (long long)o->rounds, o->check ? "every element" : "none");
+  if (o->average != AVERAGE_MEAN) report_line(report, "# time: %s", average_text(o->average));
+  if (o->messages > 1)
+    report_line(report, "# A group holds %lld exchanges; time is a group's divided by that", (long long)o->messages);
+  if (o->unalign) report_line(report, "# Buffers begin %lld elements off their alignment", (long long)o->unalign);
 }
 
 void report_head(const struct report *report) {
+  head_setting(report);
+  report_limits(report);
+  report_line(report, "# bound: the least time these limits allow: each result written once, each rank run once");
+}
+
+void report_limits(const struct report *report) {
   const struct limits *l = report->limits;
   char cache[24];
-  head_setting(report);
   report_line(report,
               "# This machine, measured now: GB/s copied by all ranks together / by one alone: "
               "memory %.1f / %.1f, cache (%s) %.1f / %.1f",
@@ -69,35 +87,44 @@ void report_head(const struct report *report) {
               l->cached.together * 1e-9, l->cached.alone * 1e-9);
   if (l->handover > 0) report_line(report, "# A cache line goes from core to core in %.2f us", l->handover * 1e6);
   if (l->turn > 0) report_line(report, "# A core goes from one rank to the next in %.2f us", l->turn * 1e6);
-  report_line(report, "# bound: the least time these limits allow: each result written once, each rank run once");
 }
 
+/* Of -I, by nccl-tests' names. */
+static const char *const each_names[] = {"i_min", "i_max", "i_p99", "i_cv%"};
+enum { EACH_COLUMNS = 4 };
+
+/* One line of the head. each: the line with the names of columns. */
 static void put_head_line(const struct report *report, const char *const cells[5], const char *const group[4],
-                          const char *bound, const char *ratio, const char *const peer[2]) {
-  if (report->quiet) return;
+                          const char *const bound[2], const char *const peer[2], bool names) {
   printf("# %10s  %12s  %8s  %6s  %6s", cells[0], cells[1], cells[2], cells[3], cells[4]);
-  for (int i = 0; i < 2; i++) printf("  %7s  %6s  %6s  %6s", group[0], group[1], group[2], group[3]);
-  printf("  %8s  %6s", bound, ratio);
+  for (int i = 0; i < 2; i++) {
+    printf("  %7s  %6s  %6s  %6s", group[0], group[1], group[2], group[3]);
+    for (int k = 0; k < EACH_COLUMNS && report->options->each; k++)
+      printf("  %7s", names ? each_names[k] : k < EACH_COLUMNS - 1 ? "(us)" : "");
+  }
+  printf("  %8s  %6s", bound[0], bound[1]);
   for (int i = 0; i < report->npeers; i++) printf("  %8s  %6s", peer[0], peer[1]);
-  putchar('\n');
+  printf("%s\n", names && report->options->timestamps ? "  timestamp" : "");
 }
 
 void report_table_head(struct report *report, int coll) {
+  int width = report->options->each ? 31 + 9 * EACH_COLUMNS : 31; /* of a group */
   report->busbw_sum = 0;
   report->busbw_count = 0;
   report->table_wrong = 0;
   if (report->quiet) return;
-  printf("#\n# %s\n#\n# %10s  %12s  %8s  %6s  %6s           out-of-place                       in-place          ",
-         colls[coll].name, "", "", "", "", "");
-  printf("   %15s", "out-of-place");
+  progress_clear();
+  printf("#\n# %s\n#\n# %10s  %12s  %8s  %6s  %6s  %*s  %*s", colls[coll].name, "", "", "", "", "", width / 2 + 6,
+         "out-of-place", width - width / 2 - 6 + width / 2 + 4, "in-place");
+  printf("%*s  %16s", width - width / 2 - 4, "", "out-of-place");
   for (int i = 0; i < report->npeers; i++) printf("  %16s", report->peers[i]);
   putchar('\n');
   put_head_line(report, (const char *const[]){"size", "count", "type", "redop", "root"},
-                (const char *const[]){"time", "algbw", "busbw", "#wrong"}, "bound", "time/",
-                (const char *const[]){"time", "peer/"});
+                (const char *const[]){"time", "algbw", "busbw", "#wrong"}, (const char *const[]){"bound", "time/"},
+                (const char *const[]){"time", "peer/"}, true);
   put_head_line(report, (const char *const[]){"(B)", "(elements)", "", "", ""},
-                (const char *const[]){"(us)", "(GB/s)", "(GB/s)", ""}, "(us)", "bound",
-                (const char *const[]){"(us)", "ours"});
+                (const char *const[]){"(us)", "(GB/s)", "(GB/s)", ""}, (const char *const[]){"(us)", "bound"},
+                (const char *const[]){"(us)", "ours"}, false);
   fflush(stdout);
 }
 
@@ -110,12 +137,21 @@ static void put_number(double value, int width) {
   printf("  %s", text);
 }
 
+static void put_each(const struct measured *m) {
+  put_number(m->each.least * 1e6, 7);
+  put_number(m->each.most * 1e6, 7);
+  put_number(m->each.p99 * 1e6, 7);
+  put_number(m->each.mean > 0 ? 100 * m->each.deviation / m->each.mean : 0, 7);
+}
+
+static void put_nothing(const struct report *report) {
+  printf("  %7s  %6s  %6s  %6s", "N/A", "N/A", "N/A", "N/A");
+  for (int k = 0; k < EACH_COLUMNS && report->options->each; k++) printf("  %7s", "N/A");
+}
+
 static void put_group(const struct report *report, const struct point *point, const struct measured *m) {
   int nranks = report->limits->nranks;
-  if (!m->done) {
-    printf("  %7s  %6s  %6s  %6s", "N/A", "N/A", "N/A", "N/A");
-    return;
-  }
+  if (!m->done) return put_nothing(report);
   put_number(m->seconds * 1e6, 7);
   put_number(point_algbw(point, nranks, m->seconds) * 1e-9, 6);
   put_number(point_busbw(point, nranks, m->seconds) * 1e-9, 6);
@@ -125,6 +161,7 @@ static void put_group(const struct report *report, const struct point *point, co
     printf("  \033[1;31m%6g\033[0m", (double)m->wrong);
   else
     printf("  %6g", (double)m->wrong);
+  if (report->options->each) put_each(m);
 }
 
 static void put_ratio(double numerator, double denominator) {
@@ -134,22 +171,32 @@ static void put_ratio(double numerator, double denominator) {
     printf("  %6s", "-");
 }
 
+static void put_timestamp(void) {
+  char text[32];
+  time_t now = time(NULL);
+  strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", localtime(&now));
+  printf("  %s", text);
+}
+
 static void put_line(const struct report *report, const struct row *row) {
   const struct point *p = &row->point;
+  const struct measured *ours = &row->out_of_place[0];
   printf("%12zu  %12llu  %8s  %6s  %6d", point_size(p, report->limits->nranks), (unsigned long long)p->count,
          type_names[p->type], p->op < 0 ? "none" : op_names[p->op], p->root);
-  put_group(report, p, &row->out_of_place);
+  put_group(report, p, ours);
   put_group(report, p, &row->in_place);
   put_number(row->bound_seconds * 1e6, 8);
-  put_ratio(row->out_of_place.seconds, row->bound_seconds);
+  put_ratio(ours->seconds, row->bound_seconds);
   for (int i = 0; i < report->npeers; i++) {
-    if (row->peers[i].done) {
-      put_number(row->peers[i].seconds * 1e6, 8);
-      put_ratio(row->peers[i].seconds, row->out_of_place.seconds);
+    const struct measured *peer = &row->out_of_place[i + 1];
+    if (i + 1 < row->nparties && peer->done) {
+      put_number(peer->seconds * 1e6, 8);
+      put_ratio(peer->seconds, ours->seconds);
     } else {
       printf("  %8s  %6s", "-", "-");
     }
   }
+  if (report->options->timestamps) put_timestamp();
   putchar('\n');
 }
 
@@ -165,14 +212,15 @@ static void spread_add(struct spread *spread, double numerator, double denominat
 /* Rows without a byte measure nothing that a summary should speak of. */
 static void add_to_summary(struct report *report, const struct row *row) {
   size_t size = point_size(&row->point, report->limits->nranks);
+  double ours = row->out_of_place[0].seconds;
   int range = 0;
   if (!size) return;
   while (size >= ranges[range].below) range++;
-  report->below_bound += row->out_of_place.seconds < 0.95 * row->bound_seconds;
+  report->below_bound += ours < 0.95 * row->bound_seconds;
   struct range *into = &report->ranges[row->point.coll][range];
-  spread_add(&into->to_bound, row->out_of_place.seconds, row->bound_seconds);
-  for (int i = 0; i < report->npeers; i++)
-    if (row->peers[i].done) spread_add(&into->to_ours[i], row->peers[i].seconds, row->out_of_place.seconds);
+  spread_add(&into->to_bound, ours, row->bound_seconds);
+  for (int i = 1; i < row->nparties; i++)
+    if (row->out_of_place[i].done) spread_add(&into->to_ours[i - 1], row->out_of_place[i].seconds, ours);
 }
 
 static void add_group(struct report *report, const struct point *point, const struct measured *m) {
@@ -184,16 +232,17 @@ static void add_group(struct report *report, const struct point *point, const st
 }
 
 void report_row(struct report *report, const struct row *row) {
-  add_group(report, &row->point, &row->out_of_place);
+  add_group(report, &row->point, &row->out_of_place[0]);
   add_group(report, &row->point, &row->in_place);
   add_to_summary(report, row);
   report->rows++;
   if (report->quiet) return;
+  progress_clear();
   put_line(report, row);
-  if (row->out_of_place.wrong) printf("# WRONG, out of place: %s\n", row->out_of_place.text);
+  if (row->out_of_place[0].wrong) printf("# WRONG, out of place: %s\n", row->out_of_place[0].text);
   if (row->in_place.wrong) printf("# WRONG, in place: %s\n", row->in_place.text);
-  for (int i = 0; i < report->npeers; i++)
-    if (row->peers[i].wrong) printf("# WRONG, %s: %s\n", report->peers[i], row->peers[i].text);
+  for (int i = 1; i < row->nparties; i++)
+    if (row->out_of_place[i].wrong) printf("# WRONG, %s: %s\n", row->names[i], row->out_of_place[i].text);
   fflush(stdout);
 }
 
@@ -205,34 +254,46 @@ void report_table_foot(const struct report *report) {
               report->busbw_count ? report->busbw_sum / report->busbw_count : 0);
 }
 
-static size_t spread_text(char *text, size_t size, const struct spread *s) {
-  return (size_t)snprintf(text, size, "%.2f (%.2f to %.2f)", exp(s->log_sum / s->count), s->least, s->most);
+enum { SUMMARY_WIDTH = 24 };
+
+static void put_spread(const struct spread *s) {
+  char text[64] = "-";
+  if (s->count) snprintf(text, sizeof text, "%.2f (%.2f to %.2f)", exp(s->log_sum / s->count), s->least, s->most);
+  printf("  %*s", SUMMARY_WIDTH, text);
 }
 
 static void summarize_range(const struct report *report, int coll, int range) {
   const struct range *r = &report->ranges[coll][range];
-  char text[400];
   if (!r->to_bound.count) return;
-  size_t used = (size_t)snprintf(text, sizeof text, "time/bound ");
-  used += spread_text(text + used, sizeof text - used, &r->to_bound);
+  printf("#   %-14s  %-9s", colls[coll].name, ranges[range].name);
+  put_spread(&r->to_bound);
+  for (int i = 0; i < report->npeers; i++) put_spread(&r->to_ours[i]);
+  putchar('\n');
+}
+
+static void put_summary_head(const struct report *report) {
+  printf(
+      "#\n# Summary, out of place: geometric mean (least to most) of the rows' ratios of times\n#   %-14s  %-9s  %*s",
+      "", "size", SUMMARY_WIDTH, "ours/bound");
   for (int i = 0; i < report->npeers; i++) {
-    if (!r->to_ours[i].count) continue;
-    used += (size_t)snprintf(text + used, sizeof text - used, "; %s/ours ", report->peers[i]);
-    used += spread_text(text + used, sizeof text - used, &r->to_ours[i]);
+    char head[32];
+    snprintf(head, sizeof head, "%s/ours", report->peers[i]);
+    printf("  %*s", SUMMARY_WIDTH, head);
   }
-  report_line(report, "#   %-14s  %-9s  %s", colls[coll].name, ranges[range].name, text);
+  putchar('\n');
 }
 
 void report_summary(const struct report *report) {
   bool rooted = false;
-  if (!report->rows) return;
-  report_line(report, "#\n# Summary, out of place, as geometric mean (least to most) of the rows");
+  if (!report->rows || report->quiet) return;
+  progress_clear();
+  put_summary_head(report);
   for (int i = 0; i < report->options->ncolls; i++) {
     rooted |= colls[report->options->colls[i]].rooted;
     for (int range = 0; range < RANGE_COUNT; range++) summarize_range(report, report->options->colls[i], range);
   }
   if (rooted && report->npeers)
-    report_line(report, "# An MPI's rooted calls may return before all ranks have entered them; ours never do");
+    report_line(report, "# A peer's rooted calls may return before all ranks have entered them; ours never do");
   if (report->below_bound)
     report_line(report,
                 "# %d rows took less than 0.95 of their bound: something else ran while the limits were measured",
@@ -240,4 +301,5 @@ void report_summary(const struct report *report) {
   if (report->wrong)
     report_line(report, "# WRONG: %llu elements of the above are not what they must be",
                 (unsigned long long)report->wrong);
+  fflush(stdout);
 }

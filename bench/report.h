@@ -5,24 +5,7 @@
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
 
-#include "bounds.h"
-#include "options.h"
-
-/* One column group's measurement. */
-struct measured {
-  bool done; /* false: this party or collective has no such call */
-  double seconds;
-  uint64_t wrong;
-  char text[256]; /* what was wrong first */
-};
-
-struct row {
-  struct point point;
-  struct measured out_of_place;
-  struct measured in_place;
-  struct measured peers[PEER_COUNT];
-  double bound_seconds;
-};
+#include "row.h"
 
 /* How a ratio is spread over rows. */
 struct spread {
@@ -61,6 +44,8 @@ void report_peer(struct report *report, const char *name, const char *version);
 __attribute__((format(printf, 2, 3))) void report_line(const struct report *report, const char *format, ...);
 /* The run's setting and the machine's limits. */
 void report_head(const struct report *report);
+/* The limits alone. */
+void report_limits(const struct report *report);
 void report_table_head(struct report *report, int coll);
 void report_row(struct report *report, const struct row *row);
 void report_table_foot(const struct report *report);

@@ -6,6 +6,7 @@
 #include "copy.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -26,7 +27,8 @@ void worker_pin(const cpu_set_t *cpus, int index) {
 }
 
 bool worker_open(struct worker *worker, size_t max_bytes) {
-  return buffer_open(&worker->send, max_bytes) && buffer_open(&worker->recv, max_bytes);
+  worker->each = malloc(EACH_MOST * sizeof *worker->each);
+  return worker->each && buffer_open(&worker->send, max_bytes) && buffer_open(&worker->recv, max_bytes);
 }
 
 static void free_scratch(struct worker *worker) {
@@ -35,6 +37,7 @@ static void free_scratch(struct worker *worker) {
 
 void worker_close(struct worker *worker) {
   free_scratch(worker);
+  free(worker->each);
   buffer_close(&worker->send);
   buffer_close(&worker->recv);
   patterns_free(&worker->patterns);
@@ -46,15 +49,26 @@ static struct reply failed(const char *cause) {
   return reply;
 }
 
+static struct buffer shifted(struct buffer buffer, int offset) {
+  return (struct buffer){buffer.data + offset, buffer.capacity - (size_t)offset};
+}
+
 static struct trial trial_of(struct worker *worker, const struct point *point) {
   const struct backend *backend = &worker->backend;
-  return (struct trial){&worker->patterns, point, backend->rank, backend->nranks, worker->send, worker->recv};
+  return (struct trial){&worker->patterns,
+                        point,
+                        backend->rank,
+                        backend->nranks,
+                        shifted(worker->send, point->offset),
+                        shifted(worker->recv, point->offset)};
 }
 
 static struct reply do_check(struct worker *worker, const struct point *point) {
   struct backend *backend = &worker->backend;
   if (!patterns_prepare(&worker->patterns, backend->nranks, point->type, point->op)) return failed("out of memory");
-  struct trial trial = trial_of(worker, point);
+  struct point whole = *point; /* a group's messages are the pieces of one long message */
+  whole.count *= (uint64_t)point->messages;
+  struct trial trial = trial_of(worker, &whole);
   struct placement place = verify_placement(&trial);
   verify_fill(&trial);
   if (!backend->ops->run(backend, point, place.send, place.recv)) return failed(backend->error);
@@ -70,6 +84,19 @@ static bool run_many(struct backend *backend, const struct point *point, struct 
   return true;
 }
 
+/* The clock is read once an iteration, which is part of what is timed. */
+static bool run_each(struct worker *worker, const struct point *point, struct placement place, uint64_t count) {
+  struct backend *backend = &worker->backend;
+  double before = seconds_now();
+  for (uint64_t i = 0; i < count; i++) {
+    if (!backend->ops->run(backend, point, place.send, place.recv)) return false;
+    double now = seconds_now();
+    worker->each[i] = (float)((now - before) / point->messages);
+    before = now;
+  }
+  return true;
+}
+
 static struct reply do_time(struct worker *worker, const struct command *command) {
   struct backend *backend = &worker->backend;
   struct trial trial = trial_of(worker, &command->point);
@@ -77,8 +104,10 @@ static struct reply do_time(struct worker *worker, const struct command *command
   if (!run_many(backend, &command->point, place, command->warmup) || !backend->ops->barrier(backend))
     return failed(backend->error);
   double start = seconds_now();
-  if (!run_many(backend, &command->point, place, command->iters)) return failed(backend->error);
-  return (struct reply){.seconds = (seconds_now() - start) / (double)command->iters};
+  bool done = command->each ? run_each(worker, &command->point, place, command->iters)
+                            : run_many(backend, &command->point, place, command->iters);
+  if (!done) return failed(backend->error);
+  return (struct reply){.seconds = (seconds_now() - start) / (double)command->iters / command->point.messages};
 }
 
 static struct reply do_copy(struct worker *worker, const struct command *command) {
@@ -114,6 +143,9 @@ bool worker_serve(struct worker *worker, int fd, const char *version) {
     if (command.kind == COMMAND_QUIT) return true;
     struct reply reply = worker_do(worker, &command);
     if (send(fd, &reply, sizeof reply, MSG_NOSIGNAL) != sizeof reply) return false;
+    ssize_t bytes = (ssize_t)(command.iters * sizeof *worker->each);
+    bool each = command.kind == COMMAND_TIME && command.each && reply.status == REPLY_DONE;
+    if (each && send(fd, worker->each, (size_t)bytes, MSG_NOSIGNAL) != bytes) return false;
   }
   return false;
 }

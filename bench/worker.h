@@ -26,7 +26,11 @@ struct command {
   uint64_t bytes;
   int alone;     /* copy: only rank 0 does */
   int streaming; /* copy: by stores that bypass the caches */
+  int each;      /* time: each iteration too; `iters` floats, seconds, follow the reply. At most EACH_MOST */
 };
+
+/* What still fits into one message of a socket. */
+enum { EACH_MOST = 20000 };
 
 enum reply_status { REPLY_DONE, REPLY_UNSUPPORTED, REPLY_FAILED };
 
@@ -49,6 +53,7 @@ struct worker {
   struct buffer send;
   struct buffer recv;
   struct buffer scratch[2]; /* for copies; freed before the first run */
+  float *each;              /* seconds of the last command's iterations, if it asked for them */
   struct patterns patterns;
 };
 
@@ -58,7 +63,7 @@ double seconds_now(void);
 /* Pins the calling thread to the index-th of the cores. */
 void worker_pin(const cpu_set_t *cpus, int index);
 
-/* Allocates both buffers. */
+/* Allocates both buffers, and what timing needs. */
 bool worker_open(struct worker *worker, size_t max_bytes);
 void worker_close(struct worker *worker);
 

@@ -10,6 +10,8 @@ target_compile_definitions(shmccl_flags INTERFACE _GNU_SOURCE)
 target_compile_options(shmccl_flags INTERFACE
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wundef -Wpointer-arith -Wcast-qual
   -Wwrite-strings -Wvla
+  "SHELL:-include ${CMAKE_CURRENT_LIST_DIR}/glibc.h"
+  -ffile-prefix-map=${PROJECT_SOURCE_DIR}/= -ffile-prefix-map=${PROJECT_BINARY_DIR}/=  # no path of this machine inside
   -ffp-contract=off -fno-math-errno)  # docs/numerics.md: one rounding per operation, on every compiler
 if(SHMCCL_WERROR)
   target_compile_options(shmccl_flags INTERFACE -Werror)

@@ -26,9 +26,10 @@
  *               Send and recv are matched per pair of ranks, in order, independently of collectives.
  *   Ownership   The library never keeps a pointer to a user buffer after the call returns.
  *   Bounded     No call waits for ever: the death of a peer is reported within a second (of the kernel's taking down
- *               the process, core dump included), an absent peer after the communicator's time limit. The first error
- * of a communicator is final: every later call on it returns an error at once, on all ranks. Destroy it and create
- * another. Counts      `count` is in elements, any value from 0 up to buffers of 128 GiB; buffers need no alignment.
+ *               the process, core dump included), an absent peer after the communicator's time limit. The first
+ *               error of a communicator is final: every later call on it returns an error at once, on all ranks.
+ *               Destroy it and create another.
+ *   Counts      `count` is in elements, any value from 0 up to buffers of 128 GiB; buffers need no alignment.
  *   Results     Reductions are a pure function of the inputs: the same bits on all ranks, in all runs, for every
  *               algorithm (docs/numerics.md).
  *   Fork        A communicator belongs to the process that created it; in a forked child every call on it fails.

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/ordering.h"
+#include "base/variables.h"
 
 struct option {
   const char *variable;
@@ -100,6 +102,7 @@ static shmccl_result_t settle(const struct option *o, uint64_t *value) {
 
 shmccl_result_t shmi_options_read(const shmccl_config_t *config, shmi_options_t *options) {
   shmi_options_t read = {0};
+  shmi_variables_check();
   SHMI_RETURN_IF_ERROR(read_config(config, &read));
   for (int i = 0; i < OPTION_COUNT; i++) SHMI_RETURN_IF_ERROR(settle(&table[i], field(&read, &table[i])));
   *options = read;
@@ -126,4 +129,21 @@ shmccl_result_t shmi_option_local(shmi_local_option_t which, uint64_t *value) {
 const char *shmi_option_shm_dir(void) {
   const char *folder = getenv("SHMCCL_SHM_DIR");
   return folder && *folder ? folder : "/dev/shm";
+}
+
+static void warn_once(const char *message) {
+  static uint32_t warned;
+  if (shmi_claim(&warned))
+    shmi_log(SHMI_LOG_WARN, "SHMCCL_TUNING_FILE: %s, or unset it; the built-in thresholds are used", message);
+}
+
+shmi_thresholds_t shmi_option_thresholds(int nranks) {
+  const shmi_thresholds_t builtin = {0};
+  const char *path = shmi_tuning_path();
+  struct shmi_tuning tuning;
+  char message[SHMI_TUNING_MESSAGE_BYTES];
+  if (!path) return builtin;
+  if (shmi_tuning_read(path, &tuning, message)) return warn_once(message), builtin;
+  const struct shmi_tuning_set *set = shmi_tuning_find(&tuning, nranks);
+  return set ? set->thresholds : builtin;
 }

@@ -3,7 +3,7 @@
  *
  * A setting comes from the config struct where it is non-zero there, else from the environment, else from the table.
  * Ranks must agree on all of them; the segment's header carries rank 0's. Not in the table: SHMCCL_SHM_DIR (below),
- * SHMCCL_TUNING_FILE (tuning.h), which is read where rank 0 makes a segment.
+ * SHMCCL_TUNING_FILE (tuning.h), which rank 0 reads when it makes a segment.
  */
 #ifndef SHMI_OPTIONS_H
 #define SHMI_OPTIONS_H
@@ -30,6 +30,9 @@ const char *shmi_options_difference(const shmi_options_t *a, const shmi_options_
 /* The folder for segments: SHMCCL_SHM_DIR or /dev/shm. */
 const char *shmi_option_shm_dir(void);
 
+/* Thresholds for nranks from the table that SHMCCL_TUNING_FILE names; zeros if there is none, it does not have that
+ * number of ranks, or it is refused, which is warned about once per process. */
+shmi_thresholds_t shmi_option_thresholds(int nranks);
 /* Settings that each process obeys by itself; from the environment only. */
 typedef enum {
   SHMI_OPTION_NET_BYTES, /* SHMCCL_NET_BYTES: the most that the NCCL plugin's rings toward this process take */

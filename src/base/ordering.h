@@ -14,11 +14,17 @@
 #include <stdint.h>
 
 #ifdef __CUDACC__
-#define SHMI_FN       static __host__ __device__ __forceinline__
-#define SHMI_BLOCK_FN static __device__ __forceinline__ /* calls what only a block of threads has */
+#define SHMI_FN static __host__ __device__ __forceinline__
+/* Protocol that a block of threads runs, over the primitives of its executor: CUDA has one type of block for each
+ * reduction. */
+#define SHMI_BLOCK_FN template <class shmi_block> static __device__ __forceinline__
+#define SHMI_BLOCK    shmi_block
+#define SHMI_UNROLL   _Pragma("unroll")
 #else
 #define SHMI_FN       static inline
 #define SHMI_BLOCK_FN static inline
+#define SHMI_BLOCK    struct shmi_block
+#define SHMI_UNROLL
 #endif
 
 #ifdef SHMI_BREAK_PUBLISH
@@ -75,6 +81,14 @@ SHMI_FN uint32_t shmi_observe32(const uint32_t *word) {
 
 /* Peek and note: a lone word by which nothing else is ordered (a level, a hint). Whole, but in no order with anything.
  * Plain accesses would let the compiler read it once for a whole loop, or twice where the code says once. */
+SHMI_FN uint64_t shmi_peek64(const uint64_t *word) {
+#ifdef __CUDA_ARCH__
+  return *(const volatile uint64_t *)word;
+#else
+  return __atomic_load_n(word, __ATOMIC_RELAXED);
+#endif
+}
+
 SHMI_FN uint32_t shmi_peek32(const uint32_t *word) {
 #ifdef __CUDA_ARCH__
   return *(const volatile uint32_t *)word;
@@ -83,9 +97,48 @@ SHMI_FN uint32_t shmi_peek32(const uint32_t *word) {
 #endif
 }
 
-#ifndef __CUDACC__
-static inline void shmi_note32(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
+SHMI_FN void shmi_note32(uint32_t *word, uint32_t value) {
+#ifdef __CUDA_ARCH__
+  *(volatile uint32_t *)word = value;
+#else
+  __atomic_store_n(word, value, __ATOMIC_RELAXED);
+#endif
+}
 
+SHMI_FN void shmi_note64(uint64_t *word, uint64_t value) {
+#ifdef __CUDA_ARCH__
+  *(volatile uint64_t *)word = value;
+#else
+  __atomic_store_n(word, value, __ATOMIC_RELAXED);
+#endif
+}
+
+/* The same for two neighbouring words, in one access where there is one: each is whole by itself. 16-byte aligned. */
+struct shmi_two_words {
+  uint64_t a, b;
+};
+
+SHMI_FN struct shmi_two_words shmi_peek_two(const uint64_t *words) {
+  struct shmi_two_words two;
+#ifdef __CUDA_ARCH__
+  asm volatile("ld.volatile.global.v2.u64 {%0, %1}, [%2];" : "=l"(two.a), "=l"(two.b) : "l"(words) : "memory");
+#else
+  two.a = shmi_peek64(words);
+  two.b = shmi_peek64(words + 1);
+#endif
+  return two;
+}
+
+SHMI_FN void shmi_note_two(uint64_t *words, uint64_t a, uint64_t b) {
+#ifdef __CUDA_ARCH__
+  asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(words), "l"(a), "l"(b) : "memory");
+#else
+  shmi_note64(words, a);
+  shmi_note64(words + 1, b);
+#endif
+}
+
+#ifndef __CUDACC__
 /* Keep order: whoever sees a store after it sees those before it. For readers that poll bytes which no word announces
  * (NCCL's kernels look at the flags within a message). Without it a line's flag could be seen before its data. */
 static inline void shmi_keep_order(void) {

@@ -9,8 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
-#include "base/ordering.h"
+#include "shmccl.h"
 
 enum { LINE_BYTES = 256 };
 
@@ -70,7 +69,7 @@ struct keyword {
   size_t offset; /* of HEAD in struct shmi_tuning, of SET in shmi_thresholds_t */
 };
 
-static bool refuse(struct reader *r, const char *format, ...) SHMI_PRINTF(2);
+static bool refuse(struct reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool refuse(struct reader *r, const char *format, ...) {
   char cause[SHMI_TUNING_MESSAGE_BYTES / 2];
@@ -151,7 +150,9 @@ static struct shmi_tuning_set *last_set(struct reader *r) { return &r->table.set
 static bool take_threshold(struct reader *r, const struct keyword *k, char *text) {
   const bool chunk = k->offset != offsetof(shmi_thresholds_t, one_shot_most);
   double bytes;
-  if (!number(r, k, text, false, chunk ? CHUNK_LEAST : 1, chunk ? CHUNK_MOST : (double)SIZE_MOST, &bytes)) return false;
+  if (!number(r, k, text, false, 0, chunk ? CHUNK_MOST : (double)SIZE_MOST, &bytes)) return false;
+  if (chunk && bytes > 0 && bytes < CHUNK_LEAST)
+    return refuse(r, "%s is %.0f, must be 0 (built-in) or at least %d", k->name, bytes, CHUNK_LEAST);
   *(uint64_t *)(void *)((char *)&last_set(r)->thresholds + k->offset) = (uint64_t)bytes;
   return true;
 }
@@ -293,23 +294,6 @@ double shmi_tuning_allreduce_us(const struct shmi_tuning *tuning, int nranks, ui
   if (bytes >= last->bytes) return last->us * ((double)bytes / (double)last->bytes);
   while (p[1].bytes < bytes) p++;
   return p->us + (p[1].us - p->us) * (double)(bytes - p->bytes) / (double)(p[1].bytes - p->bytes);
-}
-
-static void warn_once(const char *message) {
-  static uint32_t warned;
-  if (shmi_claim(&warned))
-    shmi_log(SHMI_LOG_WARN, "SHMCCL_TUNING_FILE: %s, or unset it; the built-in thresholds are used", message);
-}
-
-shmi_thresholds_t shmi_tuning_thresholds(int nranks) {
-  const shmi_thresholds_t builtin = {0};
-  const char *path = shmi_tuning_path();
-  struct shmi_tuning tuning;
-  char message[SHMI_TUNING_MESSAGE_BYTES];
-  if (!path) return builtin;
-  if (shmi_tuning_read(path, &tuning, message)) return warn_once(message), builtin;
-  const struct shmi_tuning_set *set = shmi_tuning_find(&tuning, nranks);
-  return set ? set->thresholds : builtin;
 }
 
 static int within(uint64_t value, uint64_t least, uint64_t most) { return !value || (value >= least && value <= most); }

@@ -3,8 +3,8 @@
  *
  * Its readers are the library, which takes the thresholds for its number of ranks from it (rank 0 reads and publishes
  * them with the options, so that all ranks agree), and the NCCL tuner plugin, which asks for times. A table belongs to
- * one machine and one version of the library; read elsewhere it is refused. Plain C, numbers in the C locale whatever
- * the program's.
+ * one machine and one version of the library; read elsewhere it is refused. Plain C that needs no other file of the
+ * library (tools compile it in); numbers are those of the C locale, whatever the program's.
  */
 #ifndef SHMI_TUNING_H
 #define SHMI_TUNING_H
@@ -78,10 +78,6 @@ const struct shmi_tuning_set *shmi_tuning_find(const struct shmi_tuning *tuning,
  * it, the smallest's time below all, the largest's bandwidth above all. Negative if that number of ranks was not
  * measured. */
 double shmi_tuning_allreduce_us(const struct shmi_tuning *tuning, int nranks, uint64_t bytes);
-
-/* The library's use: thresholds for nranks from the file that SHMCCL_TUNING_FILE names; zeros if there is none, it does
- * not have that number of ranks, or it is refused, which is warned about once per process. */
-shmi_thresholds_t shmi_tuning_thresholds(int nranks);
 
 /* Whether every threshold is 0 or within its bounds: for values that came through shared memory. */
 int shmi_thresholds_valid(const shmi_thresholds_t *thresholds);

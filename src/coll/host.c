@@ -17,20 +17,15 @@ struct turn {
   struct job jobs[2 * SHMCCL_MAX_RANKS + 1];
 };
 
-static uint8_t *slot_of(const struct shmi_block *b, int rank, uint32_t step) {
-  if (b->call->inline_data) return shmi_step_of(b->world, rank, step)->payload;
-  return shmi_slot_of(b->world, rank, step) + shmi_place_of(b->call, step);
-}
-
 static void resolve(const struct shmi_block *b, struct job *j, const uint8_t **operands) {
   const struct shmi_op *op = &j->op;
-  j->slot = op->to_slot ? slot_of(b, b->world->rank, b->step + 1) + op->to_offset : NULL;
+  const struct shmi_world *w = b->world;
+  j->slot = op->to_slot ? shmi_data_of(w, b->call, w->rank, b->step + 1) + op->to_offset : NULL;
   j->past_caches = op->to_slot && op->bytes >= SHMI_FAR_LEAST && (op->to_rank < 0 ? b->far : b->far >> op->to_rank & 1);
   if (op->kind == SHMI_OP_COPY)
-    j->from = op->from_user ? op->from_user : slot_of(b, op->from_rank, b->step) + op->from_offset;
+    j->from = op->from_user ? op->from_user : shmi_data_of(w, b->call, op->from_rank, b->step) + op->from_offset;
   else
-    for (int r = 0; r < b->world->nranks; r++)
-      operands[r] = r == b->world->rank ? op->from_user : slot_of(b, r, b->step) + op->from_offset;
+    for (int r = 0; r < w->nranks; r++) operands[r] = shmi_operand_of(w, b->call, op, r, b->step);
 }
 
 static void copy_out(const struct shmi_block *b, uint8_t *to, const uint8_t *from, size_t bytes) {
@@ -99,7 +94,7 @@ void shmi_block_operate(const struct shmi_block *b, uint32_t turn) {
       struct job *j = &t.jobs[i];
       if (j->done == j->op.bytes) continue;
       size_t bytes = next_tile(b, j);
-      if (round % b->nthreads == b->tid) run_tile(b, &t, j, bytes);
+      if (b->nthreads == 1 || round % b->nthreads == b->tid) run_tile(b, &t, j, bytes);
       j->done += bytes;
       open -= j->done == j->op.bytes;
     }

@@ -43,7 +43,9 @@ static inline void shmi_block_sync(const struct shmi_block *b) {
   if (b->nthreads > 1) pthread_barrier_wait(b->barrier);
 }
 
-static inline int shmi_block_await(const struct shmi_block *b, uint32_t step) { return b->await(b->context, step); }
+static inline int shmi_block_await(const struct shmi_block *b, uint32_t step) {
+  return b->tid == 0 ? b->await(b->context, step) : 0;
+}
 
 static inline int shmi_block_agree(const struct shmi_block *b, int value) {
   if (b->nthreads == 1) return value;

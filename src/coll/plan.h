@@ -34,6 +34,8 @@ struct shmi_call {
   const uint8_t *sendbuf;
   uint8_t *recvbuf;
   size_t element;      /* bytes */
+  size_t count;        /* elements that this call, or this part of one (shmi_part_of), moves of each block */
+  size_t block;        /* bytes between the blocks that buffers of n ranks' data have */
   size_t chunk;        /* elements per turn: of the message (one-shot) or of each block (lanes) */
   size_t lane_stride;  /* bytes between the lanes of a slot */
   size_t piece;        /* bytes between the places that a slot's data takes in turn */
@@ -43,6 +45,8 @@ struct shmi_call {
   uint32_t signature;  /* equal on all ranks that made the same call */
   uint8_t two_shot;    /* reductions to all or one: two exchanges instead of one */
   uint8_t inline_data; /* the slot is the payload of the step's own line */
+  uint8_t packets;     /* on a device: data with flags beside them (packet.h) instead of slots */
+  uint8_t channels;    /* on a device: into how many parts it is divided */
 };
 
 enum shmi_op_kind { SHMI_OP_NONE, SHMI_OP_COPY, SHMI_OP_REDUCE };
@@ -74,6 +78,11 @@ SHMI_FN size_t shmi_place_of(const struct shmi_call *c, uint32_t step) { return 
 /* Operations of a turn are numbered 0 .. 2n: n places to stage for a rank, 1 of its own, n to collect from a rank. */
 SHMI_FN int shmi_plan_ops(int nranks) { return 2 * nranks + 1; }
 
+/* Where a rank finds what `rank` staged in a step. */
+SHMI_FN uint8_t *shmi_data_of(const struct shmi_world *w, const struct shmi_call *c, int rank, uint32_t step) {
+  return c->inline_data ? shmi_step_of(w, rank, step)->payload : shmi_slot_of(w, rank, step) + shmi_place_of(c, step);
+}
+
 /* Elements [*start, *start + returned) of a message of `count`: chunk k, the last one may be short. */
 SHMI_FN size_t shmi_chunk_of(const struct shmi_call *c, uint32_t k, size_t count, size_t *start) {
   *start = (size_t)k * c->chunk;
@@ -89,35 +98,23 @@ SHMI_FN size_t shmi_share_of(size_t length, int nranks, int rank, size_t *start)
 }
 
 SHMI_FN void shmi_op_stage(struct shmi_op *op, const uint8_t *from, int to_rank, size_t to_offset, size_t bytes) {
-  op->kind = bytes ? SHMI_OP_COPY : SHMI_OP_NONE;
-  op->from_user = from;
-  op->to_slot = 1;
-  op->to_rank = to_rank;
-  op->to_offset = to_offset;
-  op->bytes = bytes;
+  const struct shmi_op stage = {bytes ? SHMI_OP_COPY : SHMI_OP_NONE, bytes, from, 0, 0, 0, 1, to_offset, to_rank};
+  *op = stage;
 }
 
 SHMI_FN void shmi_op_collect(struct shmi_op *op, int from_rank, size_t from_offset, uint8_t *to, size_t bytes) {
-  op->kind = bytes ? SHMI_OP_COPY : SHMI_OP_NONE;
-  op->from_rank = from_rank;
-  op->from_offset = from_offset;
-  op->to_user = to;
-  op->bytes = bytes;
+  const struct shmi_op collect = {bytes ? SHMI_OP_COPY : SHMI_OP_NONE, bytes, 0, from_rank, from_offset, to, 0, 0, -1};
+  *op = collect;
 }
 
 SHMI_FN void shmi_op_keep(struct shmi_op *op, const uint8_t *from, uint8_t *to, size_t bytes) {
-  op->kind = bytes && from != to ? SHMI_OP_COPY : SHMI_OP_NONE;
-  op->from_user = from;
-  op->to_user = to;
-  op->bytes = bytes;
+  const struct shmi_op keep = {bytes && from != to ? SHMI_OP_COPY : SHMI_OP_NONE, bytes, from, 0, 0, to, 0, 0, -1};
+  *op = keep;
 }
 
 SHMI_FN void shmi_op_reduce(struct shmi_op *op, const uint8_t *own, size_t from_offset, uint8_t *to, size_t bytes) {
-  op->kind = bytes ? SHMI_OP_REDUCE : SHMI_OP_NONE;
-  op->from_user = own;
-  op->from_offset = from_offset;
-  op->to_user = to;
-  op->bytes = bytes;
+  const struct shmi_op reduce = {bytes ? SHMI_OP_REDUCE : SHMI_OP_NONE, bytes, own, 0, from_offset, to, 0, 0, -1};
+  *op = reduce;
 }
 
 /* Everybody's whole message to everybody (or to the root) in one exchange: one-shot reductions, allgather, gather,
@@ -129,22 +126,22 @@ SHMI_FN void shmi_plan_exchange(const struct shmi_call *c, int nranks, int rank,
   const int root = (int)c->id.root, from_root = c->id.collective == SHMI_BROADCAST;
   const int sender = from_root ? rank == root : !rooted || rank != root;
   const int receiver = from_root || !rooted ? 1 : rank == root;
-  const size_t block = from_root || reduces ? 0 : (size_t)c->id.count * c->element; /* distance of blocks in recvbuf */
+  const size_t block = from_root || reduces ? 0 : c->block; /* in recvbuf */
   size_t start, length;
   if (i == 0 && sender && turn < c->nchunks) {
-    length = shmi_chunk_of(c, turn, (size_t)c->id.count, &start);
+    length = shmi_chunk_of(c, turn, c->count, &start);
     shmi_op_stage(op, c->sendbuf + start * c->element, -1, 0, length * c->element);
   } else if (i == nranks && receiver && !reduces && turn < c->nchunks && (!from_root || rank == root)) {
-    length = shmi_chunk_of(c, turn, (size_t)c->id.count, &start);
+    length = shmi_chunk_of(c, turn, c->count, &start);
     shmi_op_keep(op, c->sendbuf + start * c->element, c->recvbuf + (size_t)rank * block + start * c->element,
                  length * c->element);
   } else if (i == nranks && receiver && reduces && turn >= 1 && turn <= c->nchunks) {
-    length = shmi_chunk_of(c, turn - 1, (size_t)c->id.count, &start);
+    length = shmi_chunk_of(c, turn - 1, c->count, &start);
     shmi_op_reduce(op, c->sendbuf + start * c->element, 0, c->recvbuf + start * c->element, length * c->element);
   } else if (i > nranks && receiver && !reduces && turn >= 1 && turn <= c->nchunks) {
     const int peer = (rank + i - nranks) % nranks;
     if (peer == rank || (from_root && peer != root)) return;
-    length = shmi_chunk_of(c, turn - 1, (size_t)c->id.count, &start);
+    length = shmi_chunk_of(c, turn - 1, c->count, &start);
     shmi_op_collect(op, peer, 0, c->recvbuf + (size_t)peer * block + start * c->element, length * c->element);
   }
 }
@@ -154,23 +151,23 @@ SHMI_FN void shmi_plan_blocks(const struct shmi_call *c, int nranks, int rank, u
                               struct shmi_op *op) {
   const int reduces = c->id.collective == SHMI_REDUCE_SCATTER;
   const int scatters = c->id.collective == SHMI_SCATTER, root = (int)c->id.root;
-  const size_t block = (size_t)c->id.count * c->element;
+  const size_t block = c->block;
   const int peer = (rank + (i < nranks ? i : i - nranks)) % nranks;
   size_t start, length;
   if (i < nranks && turn < c->nchunks && peer != rank && (!scatters || rank == root)) {
-    length = shmi_chunk_of(c, turn, (size_t)c->id.count, &start);
+    length = shmi_chunk_of(c, turn, c->count, &start);
     shmi_op_stage(op, c->sendbuf + (size_t)peer * block + start * c->element, peer, (size_t)peer * c->lane_stride,
                   length * c->element);
   } else if (i == nranks && reduces && turn >= 1 && turn <= c->nchunks) {
-    length = shmi_chunk_of(c, turn - 1, (size_t)c->id.count, &start);
+    length = shmi_chunk_of(c, turn - 1, c->count, &start);
     shmi_op_reduce(op, c->sendbuf + (size_t)rank * block + start * c->element, (size_t)rank * c->lane_stride,
                    c->recvbuf + start * c->element, length * c->element);
   } else if (i == nranks && !reduces && turn < c->nchunks && (!scatters || rank == root)) {
-    length = shmi_chunk_of(c, turn, (size_t)c->id.count, &start);
+    length = shmi_chunk_of(c, turn, c->count, &start);
     shmi_op_keep(op, c->sendbuf + (size_t)rank * block + start * c->element,
                  c->recvbuf + (scatters ? 0 : (size_t)rank * block) + start * c->element, length * c->element);
   } else if (i > nranks && !reduces && turn >= 1 && turn <= c->nchunks && peer != rank && (!scatters || peer == root)) {
-    length = shmi_chunk_of(c, turn - 1, (size_t)c->id.count, &start);
+    length = shmi_chunk_of(c, turn - 1, c->count, &start);
     shmi_op_collect(op, peer, (size_t)rank * c->lane_stride,
                     c->recvbuf + (scatters ? 0 : (size_t)peer * block) + start * c->element, length * c->element);
   }
@@ -186,7 +183,7 @@ SHMI_FN void shmi_plan_two_shot(const struct shmi_call *c, int nranks, int rank,
   const uint32_t age = i < nranks ? 0 : i == nranks ? 1 : 2; /* which chunk this part of the turn is about */
   size_t start, length, share_start, share;
   if (turn < age || turn - age >= c->nchunks) return;
-  length = shmi_chunk_of(c, turn - age, (size_t)c->id.count, &start);
+  length = shmi_chunk_of(c, turn - age, c->count, &start);
   share = shmi_share_of(length, nranks, i == nranks ? rank : peer, &share_start);
   start = (start + share_start) * c->element;
   if (i == nranks) {
@@ -203,11 +200,28 @@ SHMI_FN void shmi_plan_two_shot(const struct shmi_call *c, int nranks, int rank,
   }
 }
 
+/* The operand of rank r in a REDUCE of the turn after `step`. */
+SHMI_FN const uint8_t *shmi_operand_of(const struct shmi_world *w, const struct shmi_call *c, const struct shmi_op *op,
+                                       int r, uint32_t step) {
+  return r == w->rank ? op->from_user : shmi_data_of(w, c, r, step) + op->from_offset;
+}
+
+/* Part `number` of the c->channels that share a call: a call on other elements of the same buffers. */
+SHMI_FN struct shmi_call shmi_part_of(const struct shmi_call *c, int number) {
+  struct shmi_call part = *c;
+  size_t start;
+  part.count = shmi_share_of(c->count, c->channels, number, &start);
+  part.sendbuf += start * c->element;
+  part.recvbuf += start * c->element;
+  part.nchunks = (uint32_t)((part.count + c->chunk - 1) / c->chunk);
+  part.nsteps = part.nchunks ? part.nchunks + c->two_shot : 1;
+  return part;
+}
+
 /* Operation i (0 .. shmi_plan_ops - 1) of `rank` in turn 0 .. nsteps. op->kind is SHMI_OP_NONE where there is nothing.
  */
 SHMI_FN void shmi_plan_op(const struct shmi_call *c, int nranks, int rank, uint32_t turn, int i, struct shmi_op *op) {
-  const struct shmi_op none = {SHMI_OP_NONE, 0, 0, 0, 0, 0, 0, 0, -1};
-  *op = none;
+  op->kind = SHMI_OP_NONE;
   if (c->nchunks == 0) return;
   if (c->two_shot)
     shmi_plan_two_shot(c, nranks, rank, turn, i, op);

@@ -24,39 +24,42 @@
 
 /* What differs between executors (coll/host.h; a CUDA block later) is included before this file.
  *
- * struct shmi_block has tid, nthreads, step, world and call.
+ * SHMI_BLOCK has tid, nthreads, step, world and call.
  *
  * shmi_block_sync(b): barrier of the block's threads.
  *
  * shmi_block_operate(b, turn): this thread's part of the operations of a turn.
  *
- * shmi_block_await(b, step), on thread 0: waits until every rank's word of that step is there with our signature. 0, or
- * an error after which the whole block must leave.
+ * shmi_block_await(b, step), on every thread: between them the threads wait until every rank's word of that step is
+ * there with our signature. 0, or an error after which the whole block must leave.
  *
- * shmi_block_agree(b, value): gives thread 0's value to all threads. Includes a barrier. */
+ * shmi_block_agree(b, error): the same answer on all threads: 0 if all bring 0, else an error. Includes a barrier. */
 
-SHMI_BLOCK_FN void shmi_block_publish(struct shmi_block *b, uint32_t step) {
-#ifndef SHMI_BREAK_SYNC
-  shmi_block_sync(b); /* the release below covers thread 0's accesses; the barrier adds the others' */
-#endif
-  if (b->tid == 0)
-    shmi_publish64(&shmi_step_of(b->world, b->world->rank, step)->word, shmi_word(step, b->call->signature));
+/* Thread 0's store of the step's word. */
+SHMI_BLOCK_FN void shmi_block_word(SHMI_BLOCK *b) {
+  shmi_publish64(&shmi_step_of(b->world, b->world->rank, b->step)->word, shmi_word(b->step, b->call->signature));
 }
 
-/* Runs the block's call from step *steps on and advances it. Same result on all threads. */
-SHMI_BLOCK_FN int shmi_block_run(struct shmi_block *b, uint32_t *steps) {
+/* From step s to s + 1: same result on all threads. */
+SHMI_BLOCK_FN int shmi_block_meet(SHMI_BLOCK *b) {
+  b->step++;
+#ifndef SHMI_BREAK_SYNC
+  shmi_block_sync(b); /* the release covers thread 0's accesses; the barrier adds the others' */
+#endif
+  if (b->tid == 0) shmi_block_word(b);
+  return shmi_block_agree(b, shmi_block_await(b, b->step));
+}
+
+/* Runs the block's call from step b->step on and advances it. Same result on all threads. */
+SHMI_BLOCK_FN int shmi_block_run(SHMI_BLOCK *b) {
   uint32_t turn;
-  b->step = *steps;
   for (turn = 0; turn < b->call->nsteps; turn++) {
     int error;
     shmi_block_operate(b, turn);
-    b->step++;
-    shmi_block_publish(b, b->step);
-    error = shmi_block_agree(b, b->tid == 0 ? shmi_block_await(b, b->step) : 0);
+    error = shmi_block_meet(b);
     if (error) return error;
   }
   shmi_block_operate(b, turn);
-  if (b->tid == 0) *steps = b->step;
   return 0;
 }
 

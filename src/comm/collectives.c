@@ -145,8 +145,13 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
                             .call = c,
                             .last = comm->steps + c->nsteps,
                             .measures = shmi_distance_wanted(&comm->sized_calls, block_bytes)};
-  struct shmi_block block = {
-      .nthreads = 1, .world = &comm->world, .call = c, .tile = SHMI_TILE, .await = await_all, .context = &meeting};
+  struct shmi_block block = {.nthreads = 1,
+                             .step = comm->steps,
+                             .world = &comm->world,
+                             .call = c,
+                             .tile = SHMI_TILE,
+                             .await = await_all,
+                             .context = &meeting};
   block.stream = user_bytes >= comm->stream_bytes && (uintptr_t)c->recvbuf % c->element == 0;
   if (block.stream) block.tile = SHMI_TILE_STREAM;
   shmi_fpenv_t environment = {0};
@@ -156,7 +161,8 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
   }
   block.far = comm->far;
   if (meeting.measures) shmi_distance_light(comm);
-  int result = shmi_block_run(&block, &comm->steps);
+  int result = shmi_block_run(&block);
+  comm->steps = block.step;
   if (shape->reduces) shmi_fpenv_leave(environment);
   if (block.stream) shmi_stream_fence();
   return (shmccl_result_t)result;

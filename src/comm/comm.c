@@ -151,7 +151,8 @@ static shmccl_result_t make_alone(shmccl_comm_t *comm) {
   uint8_t *memory = aligned_alloc(SHMI_PAGE, bytes);
   if (!memory) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
   memset(memory, 0, bytes);
-  comm->world = (struct shmi_world){.nranks = 1, .control = memory, .control_stride = bytes};
+  comm->world = (struct shmi_world){
+      .nranks = 1, .control = memory, .control_stride = bytes, .step_offset = offsetof(struct shmi_control, step)};
   return SHMCCL_SUCCESS;
 }
 
@@ -160,7 +161,7 @@ static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTE
   SHMI_RETURN_IF_ERROR(check_staging(comm));
   if (comm->rank == 0) {
     shmi_segment_sweep();
-    comm->options.thresholds = shmi_tuning_thresholds(comm->nranks);
+    comm->options.thresholds = shmi_option_thresholds(comm->nranks);
     SHMI_RETURN_IF_ERROR(shmi_segment_create(&comm->segment, id, comm->nranks, &comm->options));
   } else {
     SHMI_RETURN_IF_ERROR(find_segment(comm, id));

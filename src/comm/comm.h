@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "coll/plan.h"
+#include "comm/distance.h"
 #include "shm/segment.h"
 
 struct shmi_message { /* a send or receive noted in a group */
@@ -22,8 +23,6 @@ struct shmi_message { /* a send or receive noted in a group */
   uint32_t signature; /* of id */
   bool complete;
 };
-
-enum { SHMI_DISTANCE_SAMPLES = 8 };
 
 struct shmccl_comm {
   int rank, nranks;
@@ -43,7 +42,7 @@ struct shmccl_comm {
   uint64_t far;                       /* bit r: rank r is far (distance.c) */
   uint32_t sized_calls, sized_groups; /* large enough for distance.c, of collectives and of send and recv */
   uint32_t lit, lit_seen[SHMCCL_MAX_RANKS];
-  uint16_t distances_ns[SHMCCL_MAX_RANKS][SHMI_DISTANCE_SAMPLES];
+  struct shmi_distance distances[SHMCCL_MAX_RANKS];
   uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
   shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
@@ -65,6 +64,11 @@ shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);
 
 /* Asks that staging not yet allocated comes from the NUMA node of the rank that will read it. */
 void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int reader);
+
+/* ---- environment.c ---- */
+
+/* The launcher that shmccl_comm_init_env() would believe, and what it says, unchecked (NULL: nothing). NULL: none. */
+const char *shmi_launcher_seen(const char **rank, const char **nranks);
 
 /* ---- abort.c: the first error of a communicator is its last ---- */
 
@@ -132,6 +136,9 @@ const char *shmi_call_name(const struct shmi_call_id *id);
 /* Chooses schedule and chunks for *call, whose id, element and buffers are set: a pure function of the id, the number
  * of ranks and what was agreed at init. */
 void shmi_select(const shmccl_comm_t *comm, struct shmi_call *call);
+/* The same for device memory: packets, or slots and how many channels share the call. channel: any of `channels`. */
+void shmi_select_device(const struct shmi_world *channel, int channels, const shmi_options_t *options,
+                        struct shmi_call *call);
 /* "allreduce of 12 float32, sum" */
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes);
 

@@ -162,6 +162,14 @@ static const struct launcher *find_launcher(void) {
   return found;
 }
 
+const char *shmi_launcher_seen(const char **rank, const char **nranks) {
+  const struct launcher *l = find_launcher();
+  if (!l) return NULL;
+  *rank = getenv(l->rank);
+  *nranks = getenv(l->nranks);
+  return l->name;
+}
+
 static shmccl_result_t check_one_host(const struct launcher *l, long nranks) {
   long local = nranks, nodes = 1;
   if (l->local_nranks && getenv(l->local_nranks))

@@ -5,6 +5,8 @@
  */
 #include <stdio.h>
 
+#include "coll/kernels.h"
+#include "coll/units.h"
 #include "comm/comm.h"
 
 const char *const shmi_collective_names[SHMI_COLLECTIVE_COUNT] = {
@@ -21,6 +23,8 @@ enum {
   CHUNK_OVERSUBSCRIBED = 2 << 20, /* few meetings */
   COMPACT_LANES = 1 << 10,        /* lanes up to this size lie side by side, larger ones on pages of their own */
   PLACES_MOST = 64,               /* small pieces stay in the second-level cache after all */
+  PACKET_READ_MOST = 96 << 10,    /* device memory: that a rank reads of the others with flags beside the data */
+  DEVICE_PART_LEAST = 16 << 10,   /* ... and that is worth a block, or a turn, of its own */
 };
 
 const char *shmi_call_name(const struct shmi_call_id *id) {
@@ -40,13 +44,16 @@ static uint32_t mix(uint64_t x) {
 /* Fields lie side by side and are never added: a difference in one must not be made up for by another. */
 static uint32_t signature_of(const struct shmi_call *c) {
   const uint32_t what = c->id.collective | c->id.datatype << 4 | c->id.op << 8 | (c->id.root & 0xff) << 12 |
-                        (uint32_t)c->two_shot << 20 | (uint32_t)c->inline_data << 21;
+                        (uint32_t)c->two_shot << 20 | (uint32_t)c->inline_data << 21 | (uint32_t)c->packets << 22 |
+                        (uint32_t)c->channels << 24;
   return mix((uint64_t)mix(c->id.count * 0x9e3779b97f4a7c15ull + c->chunk) << 32 | what);
 }
 
 static bool has_lanes(const struct shmi_call *c) { return c->two_shot || shmi_has_blocks(c); }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+static size_t clamp(size_t value, size_t least, size_t most) { return value < least ? least : smaller(value, most); }
 
 static bool wants_two_shot(const shmccl_comm_t *comm, const struct shmi_call *c) {
   const uint64_t most = comm->oversubscribed ? ONE_SHOT_READ_MOST_OVERSUBSCRIBED : ONE_SHOT_READ_MOST;
@@ -56,8 +63,6 @@ static bool wants_two_shot(const shmccl_comm_t *comm, const struct shmi_call *c)
   if (measured) return c->id.count * c->element > measured;
   return c->id.count * c->element * (uint64_t)(comm->nranks - 1) > most;
 }
-
-static size_t clamp(size_t value, size_t least, size_t most) { return value < least ? least : smaller(value, most); }
 
 /* What a rank stages in one turn: some turns for the pipeline to fill, as few meetings as that allows. */
 static size_t wanted_chunk_bytes(const shmccl_comm_t *comm, const struct shmi_call *c) {
@@ -103,6 +108,8 @@ static void lay_whole(const shmccl_comm_t *comm, struct shmi_call *c) {
 }
 
 void shmi_select(const shmccl_comm_t *comm, struct shmi_call *c) {
+  c->count = c->id.count;
+  c->block = c->count * c->element;
   c->two_shot = wants_two_shot(comm, c);
   c->nchunks = 0;
   c->nsteps = 1;
@@ -116,6 +123,55 @@ void shmi_select(const shmccl_comm_t *comm, struct shmi_call *c) {
     c->nchunks = (uint32_t)((c->id.count + c->chunk - 1) / c->chunk);
     c->nsteps = c->nchunks + c->two_shot;
   }
+  c->signature = signature_of(c);
+}
+
+/* ---- device memory: not yet measured on a GPU -------------------------------------------------------------------- */
+
+/* One block for what its threads take in one go. */
+static bool fits_packets(const struct shmi_world *channel, size_t most, struct shmi_call *c) {
+  const size_t units = shmi_units_of(c);
+  c->channels = (uint8_t)clamp((units + SHMI_KERNEL_THREADS - 1) / SHMI_KERNEL_THREADS, 1, most);
+  return c->count * c->element * (size_t)(channel->nranks - 1) <= PACKET_READ_MOST &&
+         shmi_packet_bytes(c, channel->nranks) <= channel->packet_bytes;
+}
+
+/* Some turns of each channel's part, so that both directions of the link are in use. */
+static void lay_parts(const struct shmi_world *channel, size_t most, size_t chunk_bytes, struct shmi_call *c) {
+  const size_t n = (size_t)channel->nranks, bytes = c->count * c->element * (shmi_has_blocks(c) ? n : 1);
+  const size_t parts = clamp(bytes / DEVICE_PART_LEAST, 1, most),
+               turn = clamp(bytes / parts / 4, DEVICE_PART_LEAST, bytes);
+  const size_t wanted = (chunk_bytes ? chunk_bytes : turn) / c->element, lane = channel->lane_bytes / c->element;
+  c->channels = (uint8_t)parts;
+  if (c->two_shot) {
+    c->chunk = clamp(wanted, 1, lane / 64 * 64 * n);
+    c->lane_stride = channel->lane_bytes;
+  } else if (shmi_has_blocks(c)) {
+    c->chunk = clamp(wanted / n, 1, lane);
+    c->lane_stride = channel->lane_bytes;
+  } else {
+    c->chunk = clamp(wanted, 1, channel->slot_bytes / c->element);
+    c->lane_stride = channel->slot_bytes;
+  }
+}
+
+void shmi_select_device(const struct shmi_world *channel, int channels, const shmi_options_t *options,
+                        struct shmi_call *c) {
+  const bool reduces = c->id.collective == SHMI_ALLREDUCE || c->id.collective == SHMI_REDUCE;
+  c->count = c->id.count;
+  c->block = c->count * c->element;
+  c->two_shot =
+      reduces && (options->algorithm == SHMCCL_ALGORITHM_AUTO ? channel->nranks > 2
+                                                              : options->algorithm == SHMCCL_ALGORITHM_TWO_SHOT);
+  c->inline_data = 0;
+  c->places = 1;
+  c->piece = 0;
+  c->chunk = 1;
+  c->packets = options->algorithm != SHMCCL_ALGORITHM_TWO_SHOT && fits_packets(channel, (size_t)channels, c);
+  if (c->packets)
+    c->two_shot = 0;
+  else
+    lay_parts(channel, (size_t)channels, options->chunk_bytes, c);
   c->signature = signature_of(c);
 }
 

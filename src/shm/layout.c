@@ -7,7 +7,15 @@
  * steps, fewer meetings (docs/performance.md). */
 enum { SLOT_MOST = 2 << 20, PAIR_MOST = 64 << 10, PAIR_LEAST = 1 << 10, PAIR_PLACES_MOST = 32 };
 
+/* Of a channel. Packets: twice the 96 KiB that one-shot reads at most, over all channels. Slots: with all channels a
+ * MiB a turn, which takes a PCIe 5 link several times as long as the meeting. */
+enum { PACKET_BYTES = 24 << 10, CHANNEL_SLOT_MOST = 128 << 10, CHANNEL_SLOT_LEAST = 8 << 10 };
+
+/* Every rank registers everybody's device staging: what the processes of a communicator pin together. */
+static const uint64_t DEVICE_BYTES_MOST = 160 << 20;
+
 static uint64_t round_down(uint64_t value, uint64_t unit) { return value / unit * unit; }
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t round_up(uint64_t value, uint64_t unit) { return round_down(value + unit - 1, unit); }
 
 static uint64_t control_stride(uint64_t nranks) {
@@ -43,6 +51,22 @@ static uint64_t choose_pair_places(uint64_t nranks, uint64_t staging_bytes, uint
   return places;
 }
 
+/* Large groups have small parts, and need fewer channels to fill their links. */
+static uint64_t choose_channels(uint64_t nranks) { return nranks <= 16 ? SHMI_CHANNELS_MOST : 2; }
+
+/* Device staging takes at most a quarter of what there is, and nothing that the smallest layout needs; with less than
+ * the least slots there is none. */
+static void lay_channels(struct shmi_header *h, uint64_t n, uint64_t staging_bytes) {
+  const uint64_t most = smaller(staging_bytes / 4, DEVICE_BYTES_MOST / n), channels = choose_channels(n);
+  const uint64_t budget = smaller(most, staging_bytes - shmi_layout_least_staging((int)n));
+  const uint64_t each = budget / n / channels / 2;
+  if (each < CHANNEL_SLOT_LEAST + PACKET_BYTES) return;
+  h->channels = channels;
+  h->packet_bytes = PACKET_BYTES;
+  h->channel_slot_bytes = smaller(round_down(each - PACKET_BYTES, SHMI_PAGE), CHANNEL_SLOT_MOST);
+  h->device_stride = channels * 2 * (h->channel_slot_bytes + h->packet_bytes);
+}
+
 int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, const shmi_options_t *options) {
   uint64_t n = (uint64_t)nranks;
   if (staging_bytes < shmi_layout_least_staging(nranks)) return 0;
@@ -50,11 +74,14 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   h->magic = SHMI_MAGIC;
   h->layout_version = SHMI_LAYOUT_VERSION;
   h->nranks = (uint32_t)n;
+  lay_channels(h, n, staging_bytes);
+  h->budget_bytes = staging_bytes;
+  staging_bytes -= n * h->device_stride;
   h->pair_bytes = choose_pair_bytes(n, staging_bytes);
   h->pair_places = choose_pair_places(n, staging_bytes, h->pair_bytes);
   const uint64_t for_pairs = pair_bytes_total(n, h->pair_places, h->pair_bytes);
   uint64_t for_slots = staging_bytes / n - for_pairs;
-  uint64_t slot = for_slots / 2 < SLOT_MOST ? for_slots / 2 : SLOT_MOST;
+  uint64_t slot = smaller(for_slots / 2, SLOT_MOST);
   h->lane_bytes = round_down(slot / n, SHMI_PAGE);
   h->slot_bytes = h->lane_bytes * n;
   h->window_bytes = h->slot_bytes;
@@ -62,8 +89,8 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   h->control_stride = control_stride(n);
   h->staging_offset = shmi_layout_control_bytes(nranks);
   h->staging_stride = 2 * h->slot_bytes + for_pairs;
-  h->total_bytes = h->staging_offset + n * h->staging_stride;
-  h->budget_bytes = staging_bytes;
+  h->device_offset = h->staging_offset + n * h->staging_stride;
+  h->total_bytes = h->device_offset + n * h->device_stride;
   h->options = *options;
   return 1;
 }
@@ -92,9 +119,23 @@ struct shmi_world shmi_layout_world(const struct shmi_header *h, uint8_t *base, 
                              .staging = base + h->staging_offset,
                              .control_stride = h->control_stride,
                              .staging_stride = h->staging_stride,
+                             .step_offset = offsetof(struct shmi_control, step),
                              .slot_bytes = h->slot_bytes,
                              .lane_bytes = h->lane_bytes,
                              .pair_bytes = h->pair_bytes,
                              .pair_places = h->pair_places,
                              .window_bytes = h->window_bytes};
+}
+
+struct shmi_world shmi_layout_channels(const struct shmi_header *h, uint8_t *control, uint8_t *device, int rank) {
+  return (struct shmi_world){.rank = rank,
+                             .nranks = (int)h->nranks,
+                             .control = control,
+                             .staging = device,
+                             .control_stride = h->control_stride,
+                             .staging_stride = h->device_stride,
+                             .step_offset = offsetof(struct shmi_control, channel),
+                             .slot_bytes = h->channel_slot_bytes,
+                             .lane_bytes = round_down(h->channel_slot_bytes / h->nranks, SHMI_LINE),
+                             .packet_bytes = h->packet_bytes};
 }

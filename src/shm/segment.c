@@ -202,6 +202,26 @@ static uint64_t choose_window(const struct shmi_header *h) {
   return smaller(window < WINDOW_LEAST ? WINDOW_LEAST : window, h->slot_bytes);
 }
 
+/* The header of a segment in the folder as it is now, by what is free there. */
+static shmccl_result_t plan(struct shmi_header *h, int nranks, const shmi_options_t *options) {
+  const uint64_t staging = fit_staging(nranks, options->staging_bytes);
+  if (!shmi_layout_make(h, nranks, staging, options))
+    return no_space(shmi_layout_control_bytes(nranks) + shmi_layout_least_staging(nranks), ENOSPC);
+  h->window_bytes = choose_window(h);
+  if (staging < options->staging_bytes)
+    SHMI_INFO("%s is short of space: %llu KiB of staging instead of %llu", shmi_option_shm_dir(),
+              (unsigned long long)staging >> 10, (unsigned long long)options->staging_bytes >> 10);
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_segment_plan(struct shmi_header *h, int nranks, const shmi_options_t *options) {
+  struct shmi_header header;
+  if (access(shmi_option_shm_dir(), F_OK)) return cannot_use_folder(errno);
+  SHMI_RETURN_IF_ERROR(plan(&header, nranks, options));
+  *h = header;
+  return SHMCCL_SUCCESS;
+}
+
 static shmccl_result_t fill(struct shmi_segment *s, int fd, const struct shmi_contents *contents) {
   SHMI_RETURN_IF_ERROR(check_file_limit(contents->bytes));
   int error = ftruncate(fd, (off_t)contents->bytes) ? errno : allocate(fd, 0, contents->allocated);
@@ -261,15 +281,9 @@ close_file:
 
 shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int nranks,
                                     const shmi_options_t *options) {
-  struct shmi_header header;
-  const uint64_t staging = fit_staging(nranks, options->staging_bytes);
   const size_t control = shmi_layout_control_bytes(nranks);
-  if (!shmi_layout_make(&header, nranks, staging, options))
-    return no_space(control + shmi_layout_least_staging(nranks), ENOSPC);
-  header.window_bytes = choose_window(&header);
-  if (staging < options->staging_bytes)
-    SHMI_INFO("%s is short of space: %llu KiB of staging instead of %llu", shmi_option_shm_dir(),
-              (unsigned long long)staging >> 10, (unsigned long long)options->staging_bytes >> 10);
+  struct shmi_header header;
+  SHMI_RETURN_IF_ERROR(plan(&header, nranks, options));
   SHMI_RETURN_IF_ERROR(
       shmi_segment_make(s, id, &(struct shmi_contents){header.total_bytes, control, &header, sizeof header}));
   s->header = header;

@@ -30,6 +30,9 @@ struct shmi_segment {
 shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int nranks,
                                     const shmi_options_t *options);
 
+/* The header that it would write now, for tools: makes nothing. */
+shmccl_result_t shmi_segment_plan(struct shmi_header *h, int nranks, const shmi_options_t *options);
+
 /* The others: one try, to be repeated. *s is attached if s->base is not NULL afterwards; success without that means
  * that there is no living segment of this name yet. Claims `rank`; the header has been checked. */
 shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank);

@@ -1,32 +1,14 @@
 /* topo.c - hwloc and /proc, behind six questions. */
 #include "topo/topo.h"
 
-#include <hwloc.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static hwloc_topology_t topology; /* NULL where hwloc could not load one */
-
-static void load(void) {
-  hwloc_topology_t t;
-  if (hwloc_topology_init(&t)) return;
-  hwloc_topology_set_io_types_filter(t, HWLOC_TYPE_FILTER_KEEP_NONE);
-  if (hwloc_topology_load(t))
-    hwloc_topology_destroy(t);
-  else
-    topology = t;
-}
-
-/* The process's topology; never freed, since other threads may still ask while the process exits. */
-static hwloc_topology_t get(void) {
-  pthread_once(&once, load);
-  return topology;
-}
+#include "topo/hwloc.h"
 
 /* ---- CPUs ------------------------------------------------------------------------------------------------------- */
 
@@ -133,11 +115,21 @@ int shmi_topo_is_wsl2(void) {
 /* ---- placement ----------------------------------------------------------------------------------------------------
  */
 
+/* The object of that type with that OS index; NULL if there is none, or no hwloc. */
+static hwloc_obj_t find_object(hwloc_obj_type_t type, int os_index) {
+  const struct shmi_hwloc *h = shmi_hwloc();
+  if (!h || os_index < 0) return NULL;
+  const int depth = h->get_type_depth(h->topology, type);
+  hwloc_obj_t object = h->get_obj_by_depth(h->topology, depth, 0);
+  while (object && object->os_index != (unsigned)os_index) object = object->next_cousin;
+  return object;
+}
+
 int shmi_topo_place(void *address, size_t bytes, int node) {
-  if (node < 0 || !get() || hwloc_get_nbobjs_by_type(get(), HWLOC_OBJ_NUMANODE) < 2) return -1;
-  hwloc_obj_t object = hwloc_get_numanode_obj_by_os_index(get(), (unsigned)node);
-  if (!object) return -1;
-  return hwloc_set_area_membind(get(), address, bytes, object->nodeset, HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_BYNODESET);
+  const struct shmi_hwloc *h = shmi_hwloc();
+  hwloc_obj_t object = find_object(HWLOC_OBJ_NUMANODE, node);
+  if (!object || h->get_nbobjs_by_depth(h->topology, object->depth) < 2) return -1;
+  return h->set_area_membind(h->topology, address, bytes, object->nodeset, HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_BYNODESET);
 }
 
 /* ---- helper threads --------------------------------------------------------------------------------------------- */
@@ -147,13 +139,14 @@ static int has_bit(const uint8_t *mask, size_t bytes, int cpu) {
 }
 
 static hwloc_obj_t core_of(int cpu) {
-  hwloc_obj_t pu = get() ? hwloc_get_pu_obj_by_os_index(get(), (unsigned)cpu) : NULL;
-  return pu ? hwloc_get_ancestor_obj_by_type(get(), HWLOC_OBJ_CORE, pu) : NULL;
+  hwloc_obj_t object = find_object(HWLOC_OBJ_PU, cpu);
+  while (object && object->type != HWLOC_OBJ_CORE) object = object->parent;
+  return object;
 }
 
 static int node_has(int node, int cpu) {
-  hwloc_obj_t object = get() && node >= 0 ? hwloc_get_numanode_obj_by_os_index(get(), (unsigned)node) : NULL;
-  return !object || !object->cpuset || hwloc_bitmap_isset(object->cpuset, (unsigned)cpu);
+  hwloc_obj_t object = find_object(HWLOC_OBJ_NUMANODE, node);
+  return !object || !object->cpuset || shmi_hwloc()->bitmap_isset(object->cpuset, (unsigned)cpu);
 }
 
 static int same_core(int a, int b) {

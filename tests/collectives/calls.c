@@ -96,6 +96,23 @@ static uint64_t random_element(struct harness_random *r, shmccl_datatype_t type)
   return (bits & ~(ones << fraction)) | exponent << fraction;
 }
 
+/* Of such magnitude that the sum of 4 has no more bits than the type, and neither has its quarter. */
+static uint64_t exact_element(struct harness_random *r, const struct call *c) {
+  static const int most[SHMCCL_DATATYPE_COUNT] = {
+      [SHMCCL_INT8] = 25,      [SHMCCL_UINT8] = 50,    [SHMCCL_INT32] = 1000,   [SHMCCL_UINT32] = 1000,
+      [SHMCCL_INT64] = 1000,   [SHMCCL_UINT64] = 1000, [SHMCCL_FLOAT16] = 500,  [SHMCCL_FLOAT32] = 1000,
+      [SHMCCL_FLOAT64] = 1000, [SHMCCL_BFLOAT16] = 50, [SHMCCL_FLOAT8E4M3] = 3, [SHMCCL_FLOAT8E5M2] = 1,
+  };
+  const bool is_float = formats[c->type].fraction != 0, has_sign = is_float || c->type % 2 == 0;
+  const int64_t magnitude =
+      c->op == SHMCCL_PROD ? 1 + (int64_t)harness_below(r, 2) : (int64_t)harness_below(r, (size_t)most[c->type] + 1);
+  const int64_t value = has_sign && harness_below(r, 2) ? -magnitude : magnitude;
+  const float as_float = (float)value;
+  uint32_t bits;
+  memcpy(&bits, &as_float, sizeof bits);
+  return is_float ? reference_convert(bits, SHMCCL_FLOAT32, c->type) : (uint64_t)value;
+}
+
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* The first `count` elements, or a whole period of them, of what rank sends. */
@@ -105,7 +122,7 @@ static uint8_t *make_period(const struct call *c, int rank, size_t count) {
   uint8_t *elements = malloc(PERIOD * sizeof(uint64_t));
   CHECK(elements);
   for (size_t i = 0; i < smaller(count, PERIOD); i++) {
-    const uint64_t bits = random_element(&r, c->type);
+    const uint64_t bits = c->exact ? exact_element(&r, c) : random_element(&r, c->type);
     memcpy(elements + i * size, &bits, size); /* the low bytes: little endian */
   }
   return elements;

@@ -20,6 +20,7 @@ struct call {
   bool in_place;
   size_t send_misalignment, recv_misalignment;
   uint64_t seed; /* of the inputs */
+  bool exact;    /* small whole inputs: of up to 4 ranks, any order and rounding gives the same */
 };
 
 /* What a collective's buffers look like. */

@@ -80,6 +80,7 @@ static void run_call(struct thread *t, const struct shmi_call *call) {
   struct waiting waiting = {&t->rank->world, call};
   struct shmi_block block = {.tid = t->tid,
                              .nthreads = THREADS,
+                             .step = t->steps,
                              .world = &t->rank->world,
                              .call = call,
                              .tile = TILE,
@@ -89,9 +90,8 @@ static void run_call(struct thread *t, const struct shmi_call *call) {
                              .context = &waiting,
                              .barrier = &t->rank->barrier,
                              .agreed = &t->rank->agreed};
-  uint32_t steps = t->steps;
   block.reduce = shmi_reduce_lookup((shmccl_datatype_t)call->id.datatype, (shmccl_redop_t)call->id.op);
-  CHECK(shmi_block_run(&block, &steps) == 0);
+  CHECK(shmi_block_run(&block) == 0);
   t->steps = block.step;
 }
 

@@ -17,7 +17,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "topo/hwloc.h"
 #include "topo/topo.h"
+
+#ifdef TOPO_WITHOUT_HWLOC
+void *__wrap_dlopen(const char *file, int flags);
+void *__wrap_dlopen(const char *file, int flags) {
+  assert_string_equal(file, "libhwloc.so.15");
+  (void)flags;
+  return NULL;
+}
+enum { HAVE_HWLOC = 0 };
+#else
+enum { HAVE_HWLOC = 1 };
+#endif
 
 /* ---- recorded trees
  * --------------------------------------------------------------------------------------------------- */
@@ -188,6 +201,7 @@ static void short_masks_are_not_overrun(void **state) {
 static void other_answers_are_usable(void **state) {
   char page[1];
   (void)state;
+  assert_int_equal(shmi_hwloc() != NULL, HAVE_HWLOC);
   assert_true(shmi_topo_node() >= -1);
   const struct shmi_caches caches = shmi_topo_caches();
   assert_true(caches.second >= 64 << 10 && caches.last >= caches.second);

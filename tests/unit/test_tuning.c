@@ -177,7 +177,7 @@ static void nonsense_is_refused(void **state) {
       {7, "ranks 1", "ranks is '1'"},
       {7, "ranks 65", "ranks is '65'"},
       {7, "ranks 4", "ranks 4 is there twice"},
-      {8, "one-shot-most 0", "one-shot-most"},
+      {8, "one-shot-most -1", "one-shot-most"},
       {8, "one-shot-most 64K", "one-shot-most"},
       {9, "reduce-chunk 63", "reduce-chunk"},
       {9, "reduce-chunk 67108865", "reduce-chunk"},

@@ -252,9 +252,10 @@ static void *run_party(void *argument) {
 /* ---- a rank ------------------------------------------------------------------------------------------------------ */
 
 static struct world *dying_world;
+static int dying_rank;
 
 static void leave_everything(void) {
-  for (int c = 0; c < WORLD_COMMS; c++) world_leave(dying_world, c, harness_rank);
+  for (int c = 0; c < WORLD_COMMS; c++) world_leave(dying_world, c, dying_rank);
 }
 
 static void *kill_later(void *argument) {
@@ -272,6 +273,7 @@ static void prepare_death(struct world *w) {
   const double span = pow(10, (double)harness_below(&r, 1000) / 250); /* 1 to 10^4 */
   pthread_t thread;
   dying_world = w;
+  dying_rank = chosen_rank(w);
   watch_before_kill = leave_everything;
   delay.tv_nsec = (long)(span * 30000); /* to 0.3 s */
   if (harness_below(&r, 2))

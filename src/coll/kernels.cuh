@@ -1,0 +1,199 @@
+/*
+ * kernels.cuh - the CUDA executor: what device.h needs, on CUDA threads, and the kernel made of it. kernels_*.cu
+ * instantiate it for their part of the reductions, so that they compile side by side.
+ *
+ * What counts is how many bytes are under way over PCIe: every thread has AHEAD 16-byte accesses in flight before it
+ * uses the first one.
+ */
+#ifndef SHMI_KERNELS_CUH
+#define SHMI_KERNELS_CUH
+
+#include "coll/device.h"
+#include "coll/kernels.h"
+#include "reduce/device.cuh"
+
+enum { SHMI_VECTOR = 16 }; /* bytes */
+
+/* Vectors that a thread has under way: 64 bytes, and fewer where their accumulators would not fit the registers. */
+template <class R>
+struct shmi_ahead {
+  static const int accumulators = SHMI_VECTOR / (int)sizeof(typename R::element);
+  static const int registers = accumulators * (((int)sizeof(typename R::accumulator) + 3) / 4);
+  static const int value = registers <= 8 ? 4 : 2;
+};
+
+template <class R>
+struct shmi_cuda_block {
+  int tid, nthreads;
+  uint32_t step;
+  const struct shmi_world *world;
+  const struct shmi_call *call;
+  const struct shmi_launch *launch;
+  uint32_t *left;
+  shmi_vector<R, SHMI_UNIT> unit; /* under reduction */
+};
+
+template <class R>
+static __device__ __forceinline__ void shmi_block_sync(const shmi_cuda_block<R> *) {
+  __syncthreads();
+}
+
+template <class R>
+static __device__ __forceinline__ int shmi_block_agree(const shmi_cuda_block<R> *, int error) {
+  return __syncthreads_or(error);
+}
+
+template <class R>
+static __device__ __forceinline__ uint32_t *shmi_block_left(const shmi_cuda_block<R> *b) {
+  return b->left;
+}
+
+template <class R>
+static __device__ __forceinline__ uint64_t shmi_block_now(const shmi_cuda_block<R> *) {
+  uint64_t now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  return now;
+}
+
+/* ---- units -------------------------------------------------------------------------------------------------------- */
+
+template <class R>
+union shmi_unit_elements {
+  uint64_t unit;
+  typename R::element elements[SHMI_UNIT / sizeof(typename R::element)];
+};
+
+template <class R>
+static __device__ __forceinline__ void shmi_block_reduce_first(shmi_cuda_block<R> *b, uint64_t unit) {
+  shmi_unit_elements<R> in = {unit};
+  b->unit.first(in.elements);
+}
+
+template <class R>
+static __device__ __forceinline__ void shmi_block_reduce_next(shmi_cuda_block<R> *b, uint64_t unit) {
+  shmi_unit_elements<R> in = {unit};
+  b->unit.next(in.elements);
+}
+
+template <class R>
+static __device__ __forceinline__ uint64_t shmi_block_reduce_last(const shmi_cuda_block<R> *b) {
+  shmi_unit_elements<R> out;
+  b->unit.last(out.elements, b->world->nranks);
+  return out.unit;
+}
+
+/* ---- copies ------------------------------------------------------------------------------------------------------- */
+
+static __device__ __forceinline__ bool shmi_aligned(const void *a, const void *b, const void *c) {
+  return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) & (SHMI_VECTOR - 1)) == 0;
+}
+
+/* Elements from byte `at` on, one by one: the tail, and all of what is not aligned. */
+template <class R>
+static __device__ void shmi_copy_elements(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
+                                          const uint8_t *from, size_t at, size_t bytes) {
+  const size_t size = b->call->element;
+  for (size_t i = at + (size_t)b->tid * size; i < bytes; i += (size_t)b->nthreads * size)
+    for (size_t k = 0; k < size; k++) {
+      const uint8_t value = from[i + k];
+      if (to_user) to_user[i + k] = value;
+      if (to_slot) to_slot[i + k] = value;
+    }
+}
+
+template <class R>
+static __device__ void shmi_block_copy(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
+                                       const uint8_t *from, size_t bytes) {
+  enum { AHEAD = 4 };
+  const size_t vectors = shmi_aligned(to_user, to_slot, from) ? bytes / SHMI_VECTOR : 0, stride = (size_t)b->nthreads;
+  for (size_t i = (size_t)b->tid; i < vectors; i += AHEAD * stride) {
+    uint4 data[AHEAD];
+#pragma unroll
+    for (int k = 0; k < AHEAD; k++)
+      if (i + k * stride < vectors) data[k] = ((const uint4 *)from)[i + k * stride];
+#pragma unroll
+    for (int k = 0; k < AHEAD; k++) {
+      if (i + k * stride >= vectors) break;
+      if (to_user) ((uint4 *)to_user)[i + k * stride] = data[k];
+      if (to_slot) ((uint4 *)to_slot)[i + k * stride] = data[k];
+    }
+  }
+  shmi_copy_elements(b, to_user, to_slot, from, vectors * SHMI_VECTOR, bytes);
+}
+
+/* ---- reductions --------------------------------------------------------------------------------------------------- */
+
+template <class R>
+static __device__ void shmi_reduce_elements(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
+                                            const struct shmi_op *op, size_t at, size_t bytes) {
+  typedef typename R::element element;
+  const struct shmi_world *w = b->world;
+  for (size_t i = at + (size_t)b->tid * sizeof(element); i < bytes; i += (size_t)b->nthreads * sizeof(element)) {
+    shmi_vector<R, sizeof(element)> vector;
+    element value;
+    vector.first((const element *)(shmi_operand_of(w, b->call, op, 0, b->step) + i));
+    for (int r = 1; r < w->nranks; r++)
+      vector.next((const element *)(shmi_operand_of(w, b->call, op, r, b->step) + i));
+    vector.last(&value, w->nranks);
+    if (to_user) *(element *)(to_user + i) = value;
+    if (to_slot) *(element *)(to_slot + i) = value;
+  }
+}
+
+template <class R>
+union shmi_vector_elements {
+  uint4 data;
+  typename R::element elements[SHMI_VECTOR / sizeof(typename R::element)];
+};
+
+template <class R>
+static __device__ void shmi_block_reduce(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
+                                         const struct shmi_op *op, size_t bytes) {
+  enum { AHEAD = shmi_ahead<R>::value };
+  const struct shmi_world *w = b->world;
+  const size_t vectors = shmi_aligned(to_user, to_slot, op->from_user) ? bytes / SHMI_VECTOR : 0;
+  const size_t stride = (size_t)b->nthreads;
+  for (size_t i = (size_t)b->tid; i < vectors; i += AHEAD * stride) {
+    shmi_vector<R, SHMI_VECTOR> sums[AHEAD];
+    shmi_vector_elements<R> data[AHEAD];
+    for (int r = 0; r < w->nranks; r++) {
+      const uint4 *from = (const uint4 *)shmi_operand_of(w, b->call, op, r, b->step);
+#pragma unroll
+      for (int k = 0; k < AHEAD; k++)
+        if (i + k * stride < vectors) data[k].data = from[i + k * stride];
+#pragma unroll
+      for (int k = 0; k < AHEAD; k++) {
+        if (r == 0)
+          sums[k].first(data[k].elements);
+        else
+          sums[k].next(data[k].elements);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < AHEAD; k++) {
+      if (i + k * stride >= vectors) break;
+      sums[k].last(data[k].elements, w->nranks);
+      if (to_user) ((uint4 *)to_user)[i + k * stride] = data[k].data;
+      if (to_slot) ((uint4 *)to_slot)[i + k * stride] = data[k].data;
+    }
+  }
+  shmi_reduce_elements(b, to_user, to_slot, op, vectors * SHMI_VECTOR, bytes);
+}
+
+/* ---- the kernel --------------------------------------------------------------------------------------------------- */
+
+template <class R>
+static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS) shmi_kernel(const __grid_constant__ struct shmi_launch launch) {
+  __shared__ struct shmi_share share;
+  __shared__ uint32_t left;
+  shmi_cuda_block<R> block;
+  block.tid = (int)threadIdx.x;
+  block.nthreads = (int)blockDim.x;
+  block.step = 0;
+  block.launch = &launch;
+  block.left = &left;
+  if (threadIdx.x == 0) left = 0; /* seen by all behind the first meeting */
+  if (shmi_block_kernel(&block, &share, (int)blockIdx.x) && launch.trap) __trap();
+}
+
+#endif

@@ -1,0 +1,107 @@
+/*
+ * executor.h - the CPU executor of device code: what coll/device.h needs of a CUDA block, on threads.
+ *
+ * A block is several threads with a real barrier; every thread has a part of every operation, in tiles of 64 bytes. A
+ * kernel ends for a thread where it returns; the first meeting of the next one is what ends it for the block.
+ */
+#ifndef EXECUTOR_H
+#define EXECUTOR_H
+
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "coll/plan.h"
+#include "harness.h"
+#include "reduce/reduce.h"
+
+enum { EXECUTOR_TILE = 64 };
+
+/* What the threads of a block share. */
+struct executor_shared {
+  pthread_barrier_t barrier;
+  uint32_t left, agreed;
+};
+
+struct shmi_block {
+  int tid, nthreads;
+  uint32_t step;
+  const struct shmi_world *world;
+  const struct shmi_call *call;
+  const struct shmi_launch *launch;
+  struct executor_shared *shared;
+  struct harness_random *delays; /* this thread's */
+  shmi_reduce_fn reduce;
+  uint64_t units[SHMCCL_MAX_RANKS]; /* under reduction */
+  int nunits;
+};
+
+static inline void shmi_block_sync(const struct shmi_block *b) { pthread_barrier_wait(&b->shared->barrier); }
+
+/* An error is the block's last: nothing to take back. */
+static inline int shmi_block_agree(const struct shmi_block *b, int error) {
+  if (error) shmi_note32(&b->shared->agreed, (uint32_t)error);
+  shmi_block_sync(b);
+  error = (int)shmi_peek32(&b->shared->agreed);
+  shmi_block_sync(b); /* before a thread brings the next one */
+  return error;
+}
+
+static inline uint32_t *shmi_block_left(const struct shmi_block *b) { return &b->shared->left; }
+
+static inline uint64_t shmi_block_now(const struct shmi_block *b) {
+  harness_delay(b->delays);
+  sched_yield(); /* more threads than cores */
+  return shmi_now_ns();
+}
+
+/* This thread's tiles of a piece: *at is where one begins, returned how long it is; 0 at the end. */
+static inline size_t executor_tile(const struct shmi_block *b, size_t *at, size_t bytes) {
+  *at = *at == SIZE_MAX ? (size_t)b->tid * EXECUTOR_TILE : *at + (size_t)b->nthreads * EXECUTOR_TILE;
+  if (*at >= bytes) return 0;
+  return bytes - *at < EXECUTOR_TILE ? bytes - *at : EXECUTOR_TILE;
+}
+
+static inline void shmi_block_copy(const struct shmi_block *b, uint8_t *to_user, uint8_t *to_slot, const uint8_t *from,
+                                   size_t bytes) {
+  harness_delay(b->delays);
+  for (size_t at = SIZE_MAX, tile; (tile = executor_tile(b, &at, bytes)) > 0;) {
+    if (to_slot) memcpy(to_slot + at, from + at, tile);
+    if (to_user) memmove(to_user + at, from + at, tile); /* a root's own buffer may be both */
+  }
+}
+
+static inline void shmi_block_reduce(const struct shmi_block *b, uint8_t *to_user, uint8_t *to_slot,
+                                     const struct shmi_op *op, size_t bytes) {
+  const int n = b->world->nranks;
+  harness_delay(b->delays);
+  for (size_t at = SIZE_MAX, tile; (tile = executor_tile(b, &at, bytes)) > 0;) {
+    const void *sources[SHMCCL_MAX_RANKS];
+    uint8_t result[EXECUTOR_TILE];
+    for (int r = 0; r < n; r++) sources[r] = shmi_operand_of(b->world, b->call, op, r, b->step) + at;
+    b->reduce(result, sources, n, tile / b->call->element);
+    if (to_slot) memcpy(to_slot + at, result, tile);
+    if (to_user) memcpy(to_user + at, result, tile);
+  }
+}
+
+static inline void shmi_block_reduce_first(struct shmi_block *b, uint64_t unit) {
+  harness_delay(b->delays);
+  b->units[0] = unit;
+  b->nunits = 1;
+}
+
+static inline void shmi_block_reduce_next(struct shmi_block *b, uint64_t unit) { b->units[b->nunits++] = unit; }
+
+static inline uint64_t shmi_block_reduce_last(const struct shmi_block *b) {
+  const void *sources[SHMCCL_MAX_RANKS];
+  uint64_t result;
+  for (int r = 0; r < b->nunits; r++) sources[r] = &b->units[r];
+  b->reduce(&result, sources, b->nunits, sizeof result / b->call->element);
+  return result;
+}
+
+#include "coll/device.h"
+
+#endif

@@ -1,0 +1,20 @@
+# Reads what shmccl-info --json printed (-D file=, -D ranks=) with CMake's parser and looks into it.
+cmake_minimum_required(VERSION 3.22)
+file(READ ${file} text)
+
+function(expect wanted)
+  string(JSON found GET "${text}" ${ARGN})
+  if(NOT found MATCHES "^(${wanted})$")
+    message(FATAL_ERROR "${ARGN} is '${found}' instead of '${wanted}'")
+  endif()
+endfunction()
+
+expect("[0-9.]+" shmccl)
+expect("${ranks}" placement ranks)
+expect("[1-9][0-9]*" placement slot_bytes)
+expect("[1-9][0-9]*" machine cpus_usable)
+expect("ON|OFF" machine wsl2)
+expect("[0-9]+" segment_folder free_bytes)
+expect("SHMCCL_DEBUG" settings 0 name)
+expect("allreduce" algorithms 0 collective)
+expect("one-shot" algorithms 0 algorithm)
