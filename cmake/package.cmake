@@ -39,7 +39,7 @@ if(CPACK_GENERATOR STREQUAL "DEB")
   set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION utils)
   set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "${runtime} (= ${PROJECT_VERSION})")
   set(CPACK_COMPONENT_TOOLS_DESCRIPTION
-    "shmccl-perf measures the collectives, shmccl-info shows what the library sees of a machine.")
+    "shmccl-perf measures the collectives, shmccl-info shows what the library sees of a machine, shmccl-doctor what is wrong with it.")
 
   foreach(component RUNTIME DEVELOPMENT TOOLS)
     string(TOLOWER ${component} lower)

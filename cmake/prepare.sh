@@ -17,6 +17,7 @@ have() {
     pkg-config) command -v pkg-config >/dev/null ;;
     cmake) command -v cmake >/dev/null ;;
     libhwloc-dev | libcmocka-dev) have pkg-config && { local name=${1#lib}; pkg-config --exists "${name%-dev}"; } ;;
+    python3-*) /usr/bin/python3 -c "import ${1#python3-}" 2>/dev/null ;; # the module is called so too
     *) have_package "$1" ;;
   esac
 }

@@ -12,15 +12,15 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "coll/plan.h"
+#include "coll/launch.h"
 #include "harness.h"
 #include "reduce/reduce.h"
 
 enum { EXECUTOR_TILE = 64 };
 
-/* What the threads of a block share. */
+/* What the threads of a block share, for one kernel. */
 struct executor_shared {
-  pthread_barrier_t barrier;
+  struct shmi_share share;
   uint32_t left, agreed;
 };
 
@@ -30,14 +30,19 @@ struct shmi_block {
   const struct shmi_world *world;
   const struct shmi_call *call;
   const struct shmi_launch *launch;
+  pthread_barrier_t *barrier;
   struct executor_shared *shared;
-  struct harness_random *delays; /* this thread's */
+  struct harness_random *delays; /* this thread's, or NULL */
   shmi_reduce_fn reduce;
   uint64_t units[SHMCCL_MAX_RANKS]; /* under reduction */
   int nunits;
 };
 
-static inline void shmi_block_sync(const struct shmi_block *b) { pthread_barrier_wait(&b->shared->barrier); }
+static inline void executor_delay(const struct shmi_block *b) {
+  if (b->delays) harness_delay(b->delays);
+}
+
+static inline void shmi_block_sync(const struct shmi_block *b) { pthread_barrier_wait(b->barrier); }
 
 /* An error is the block's last: nothing to take back. */
 static inline int shmi_block_agree(const struct shmi_block *b, int error) {
@@ -51,7 +56,7 @@ static inline int shmi_block_agree(const struct shmi_block *b, int error) {
 static inline uint32_t *shmi_block_left(const struct shmi_block *b) { return &b->shared->left; }
 
 static inline uint64_t shmi_block_now(const struct shmi_block *b) {
-  harness_delay(b->delays);
+  executor_delay(b);
   sched_yield(); /* more threads than cores */
   return shmi_now_ns();
 }
@@ -65,7 +70,7 @@ static inline size_t executor_tile(const struct shmi_block *b, size_t *at, size_
 
 static inline void shmi_block_copy(const struct shmi_block *b, uint8_t *to_user, uint8_t *to_slot, const uint8_t *from,
                                    size_t bytes) {
-  harness_delay(b->delays);
+  executor_delay(b);
   for (size_t at = SIZE_MAX, tile; (tile = executor_tile(b, &at, bytes)) > 0;) {
     if (to_slot) memcpy(to_slot + at, from + at, tile);
     if (to_user) memmove(to_user + at, from + at, tile); /* a root's own buffer may be both */
@@ -75,7 +80,7 @@ static inline void shmi_block_copy(const struct shmi_block *b, uint8_t *to_user,
 static inline void shmi_block_reduce(const struct shmi_block *b, uint8_t *to_user, uint8_t *to_slot,
                                      const struct shmi_op *op, size_t bytes) {
   const int n = b->world->nranks;
-  harness_delay(b->delays);
+  executor_delay(b);
   for (size_t at = SIZE_MAX, tile; (tile = executor_tile(b, &at, bytes)) > 0;) {
     const void *sources[SHMCCL_MAX_RANKS];
     uint8_t result[EXECUTOR_TILE];
@@ -87,7 +92,7 @@ static inline void shmi_block_reduce(const struct shmi_block *b, uint8_t *to_use
 }
 
 static inline void shmi_block_reduce_first(struct shmi_block *b, uint64_t unit) {
-  harness_delay(b->delays);
+  executor_delay(b);
   b->units[0] = unit;
   b->nunits = 1;
 }
@@ -103,5 +108,13 @@ static inline uint64_t shmi_block_reduce_last(const struct shmi_block *b) {
 }
 
 #include "coll/device.h"
+
+/* One thread's part of a kernel. */
+static inline int executor_run(struct shmi_block *b, const struct shmi_launch *launch, int channel) {
+  b->launch = launch;
+  b->reduce = shmi_reduce_lookup((shmccl_datatype_t)launch->call.id.datatype, (shmccl_redop_t)launch->call.id.op);
+  if (b->tid == 0) b->shared->left = b->shared->agreed = 0; /* seen by all behind the first meeting */
+  return shmi_block_kernel(b, &b->shared->share, channel);
+}
 
 #endif

@@ -22,8 +22,8 @@ enum { THREADS = 3, RANKS_MOST = 5, CALLS = 12, THREADS_MOST = RANKS_MOST * SHMI
 static const uint64_t PATIENCE_NS = 20000000000;
 
 struct channel {
-  struct executor_shared shared;
-  struct shmi_share shares[2]; /* of this kernel and of the one before, in which slower threads may still be */
+  pthread_barrier_t barrier;
+  struct executor_shared shared[2]; /* of this kernel and of the one before, in which slower threads may still be */
 };
 
 struct rank {
@@ -48,21 +48,19 @@ struct thread {
  */
 
 /* The block that a launch gives to this thread's channel; channels that it has no block for stay out of it. */
-static int run_kernel(struct thread *t, int number) {
-  const struct shmi_launch *launch = &t->rank->launches[number];
+static int run_kernel(struct thread *t, const struct shmi_launch *launch) {
   struct channel *channel = &t->rank->channels[t->channel];
-  struct shmi_block block = {
-      .tid = t->tid, .nthreads = THREADS, .launch = launch, .shared = &channel->shared, .delays = &t->delays};
+  struct shmi_block block = {.tid = t->tid, .nthreads = THREADS, .barrier = &channel->barrier, .delays = &t->delays};
   if (t->channel >= launch->call.channels) return 0;
-  block.reduce = shmi_reduce_lookup((shmccl_datatype_t)launch->call.id.datatype, (shmccl_redop_t)launch->call.id.op);
-  return shmi_block_kernel(&block, &channel->shares[t->kernels++ & 1], t->channel);
+  block.shared = &channel->shared[t->kernels++ & 1];
+  return executor_run(&block, launch, t->channel);
 }
 
 static void *run_thread(void *argument) {
   struct thread *t = argument;
   harness_rank = t->rank->world.rank;
   for (int i = 0; i < t->ncalls; i++)
-    if (run_kernel(t, i)) break;
+    if (run_kernel(t, &t->rank->launches[i])) break;
   return NULL;
 }
 
@@ -117,7 +115,7 @@ static void prepare_rank(const struct setting *s, struct rank *rank, int number,
       shmi_layout_channels(&s->header, base + s->header.control_offset, base + s->header.device_offset, number);
   for (int c = 0; c < s->channels; c++) {
     rank->states[c] = s->start;
-    CHECK(!pthread_barrier_init(&rank->channels[c].shared.barrier, NULL, THREADS));
+    CHECK(!pthread_barrier_init(&rank->channels[c].barrier, NULL, THREADS));
   }
   for (int i = 0; i < ncalls; i++) {
     rank->prepared[i] = call_prepare(&calls[i], number, (int)s->header.nranks);
@@ -131,7 +129,7 @@ static void release_rank(const struct setting *s, struct rank *rank, int ncalls)
     call_release(&rank->prepared[i]);
     call_release_buffers(&rank->buffers[i]);
   }
-  for (int c = 0; c < s->channels; c++) pthread_barrier_destroy(&rank->channels[c].shared.barrier);
+  for (int c = 0; c < s->channels; c++) pthread_barrier_destroy(&rank->channels[c].barrier);
 }
 
 static void check_rank(struct rank *rank, int ncalls) {

@@ -51,6 +51,6 @@ for path in "$source" "$build" "$work"; do
 done
 
 # Manual
-for page in man1/shmccl-perf.1 man1/shmccl-info.1 man3/shmccl.3 man3/shmccl_allreduce.3 man7/shmccl.7; do
+for page in man1/shmccl-perf.1 man1/shmccl-info.1 man1/shmccl-doctor.1 man3/shmccl.3 man3/shmccl_allreduce.3 man7/shmccl.7; do
   [ -s "$prefix/share/man/$page" ] || fail "no $page"
 done

@@ -47,10 +47,14 @@ has libshmccl-dev '/pkgconfig/shmccl\.pc$'
 has libshmccl-dev '/shmcclConfig\.cmake$'
 has libshmccl-dev '/man3/shmccl\.3$'
 has shmccl-tools '/bin/shmccl-info$'
+has shmccl-tools '/bin/shmccl-doctor$'
 has shmccl-tools '/man1/shmccl-perf\.1$'
 check_tools "$work/root/usr"
 
 libraries=$(library_folder "$work/root/usr")
+has libshmccl0 '/libnccl-net-shmccl\.so$'
+NCCL_NET_PLUGIN=$libraries/libnccl-net-shmccl.so root/usr/bin/shmccl-doctor >doctor.txt || true
+grep -q "^ok *plugin\.loads *$libraries/libnccl-net-shmccl.so" doctor.txt || fail "the plugin does not load: $(cat doctor.txt)"
 compile="-pthread -o program $(PKG_CONFIG_PATH=$libraries/pkgconfig "$pkg_config" --cflags --libs shmccl)"
 # shellcheck disable=SC2086
 quiet "$cc" "$here/consumer/consumer.c" $compile

@@ -1,93 +1,48 @@
 /*
- * test_protocol.c - the protocol of coll/step.h as a kernel: three ranks, each a stream of a device of its own, launch
- * it with their world and their call by value, on device memory and a registered segment, and every result is compared.
- * Then one call is captured and replayed: its steps go on from replay to replay, since they are counted on the device.
+ * test_protocol.c - the library's kernels (coll/kernels.h) launched as host code will: three ranks, each a stream of a
+ * device of its own, on device memory and a registered segment; every result is compared. Then calls are captured and
+ * replayed: their steps go on from replay to replay, since they are counted on the device.
  */
-#include <sched.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "../device/kernels.h"
 #include "calls.h"
-#include "coll/host.h"
-#include "coll/step.h"
+#include "coll/kernels.h"
+#include "coll/launch.h"
 #include "comm/comm.h"
 #include "support.h"
 
-enum { RANKS = 3, THREADS = 4, CALLS = 20, REPLAYS = 3, TILE = 64, MOST_BYTES = 5000 };
+enum { RANKS = 3, CALLS = 20, REPLAYS = 3, MOST_BYTES = 40000 };
 
 struct rank {
-  struct shmi_world world; /* device addresses */
-  struct shmi_call call;
+  struct shmi_launch launch; /* device addresses */
   cudaStream_t stream;
-  uint32_t *steps; /* these four: device memory */
-  int *error;
-  uint8_t *send, *recv;
+  uint8_t *send, *recv;  /* device memory */
+  struct notice *notice; /* pinned memory of the host */
   struct prepared prepared;
   struct buffers buffers; /* on the host */
 };
 
-static char run_call; /* the kernel's symbol: see test_kernels.c */
-
-/* ---- the kernel -------------------------------------------------------------------------------------------------- */
-
-struct waiting {
-  const struct standin_thread *thread;
-  const struct shmi_world *world;
-  const struct shmi_call *call;
+/* What host and kernels of a rank tell each other. */
+struct notice {
+  uint32_t leave;
+  uint64_t status;
 };
 
-static int await(void *context, uint32_t step) {
-  const struct waiting *w = context;
-  const time_t end = time(NULL) + 20;
-  for (int peer = 0; peer < w->world->nranks; peer++) {
-    const uint64_t *place = &shmi_step_of(w->world, peer, step)->word;
-    uint64_t word;
-    while (word = shmi_observe64(place), shmi_word_generation(word) != step) {
-      if (time(NULL) > end || standin_broken(w->thread->launch->device) != cudaSuccess) return SHMCCL_ERROR_TIMEOUT;
-      sched_yield();
-    }
-    if (shmi_word_signature(word) != w->call->signature) return SHMCCL_ERROR_MISMATCH;
-  }
-  return 0;
-}
-
-static cudaError_t run_call_thread(const struct standin_thread *t) {
-  struct waiting waiting = {t, t->launch->args[0], t->launch->args[1]};
-  uint32_t *steps = *(uint32_t **)t->launch->args[2];
-  struct shmi_block block = {.tid = (int)t->tid,
-                             .nthreads = (int)t->nthreads,
-                             .step = *steps,
-                             .world = waiting.world,
-                             .call = waiting.call,
-                             .tile = TILE,
-                             .await = await,
-                             .context = &waiting,
-                             .barrier = t->barrier,
-                             .agreed = t->shared};
-  block.reduce = shmi_reduce_lookup((shmccl_datatype_t)waiting.call->id.datatype, (shmccl_redop_t)waiting.call->id.op);
-  const int error = shmi_block_run(&block);
-  standin_block_sync(t);
-  if (t->tid == 0) {
-    *steps = block.step;
-    **(int **)t->launch->args[3] = error;
-  }
-  return cudaSuccess;
-}
-
-static cudaError_t run(const struct standin_launch *l) { return standin_run_grid(l, THREADS, run_call_thread); }
-
-static const struct standin_kernel kernel = {
-    "run_call",
-    run,
-    4,
-    {sizeof(struct shmi_world), sizeof(struct shmi_call), sizeof(uint32_t *), sizeof(int *)},
-    false};
+/* The segment, as a device sees it. */
+struct setting {
+  struct shmi_header header;
+  shmi_options_t options;
+  uint8_t *control, *device;
+};
 
 /* ---- ranks ------------------------------------------------------------------------------------------------------- */
 
 static void launch(struct rank *r) {
-  void *args[] = {&r->world, &r->call, &r->steps, &r->error};
-  OK(cudaLaunchKernel(&run_call, (dim3){1, 1, 1}, (dim3){128, 1, 1}, args, sizeof(int), r->stream));
+  const struct shmi_call *c = &r->launch.call;
+  void *args[] = {&r->launch};
+  OK(cudaLaunchKernel(shmi_kernel_of((shmccl_datatype_t)c->id.datatype, (shmccl_redop_t)c->id.op),
+                      (dim3){c->channels, 1, 1}, (dim3){SHMI_KERNEL_THREADS, 1, 1}, args, 0, r->stream));
 }
 
 static void copy_in(struct rank *r) {
@@ -99,23 +54,23 @@ static void copy_in(struct rank *r) {
 static void check(struct rank *r, int number) {
   OK(cudaSetDevice(number));
   OK(cudaStreamSynchronize(r->stream));
-  CHECK(device_int(r->error) == 0);
+  CHECK(r->notice->status == 0);
   if (r->prepared.recv_bytes) OK(cudaMemcpy(r->buffers.recv, r->recv, r->prepared.recv_bytes, cudaMemcpyDeviceToHost));
   harness_rank = number;
   call_check(&r->prepared, &r->buffers);
   harness_rank = -1;
 }
 
-static void start(struct rank *r, int number, const shmccl_comm_t *settings, const struct call *c) {
+static void start(struct rank *r, int number, const struct setting *s, const struct call *c) {
   OK(cudaSetDevice(number));
   r->prepared = call_prepare(c, number, RANKS);
   call_fill(&r->prepared, &r->buffers);
-  r->call = (struct shmi_call){
+  r->launch.call = (struct shmi_call){
       .id = {(uint32_t)c->collective, (uint32_t)c->type, (uint32_t)c->op, (uint32_t)c->root, c->count},
       .sendbuf = r->prepared.send_bytes ? r->send : NULL,
       .recvbuf = r->prepared.recv_bytes ? r->recv : NULL,
       .element = shmccl_datatype_size(c->type)};
-  shmi_select(settings, &r->call);
+  shmi_select_device(&r->launch.world, (int)s->header.channels, &s->options, &r->launch.call);
   copy_in(r);
   launch(r);
 }
@@ -125,12 +80,20 @@ static void finish(struct rank *r) {
   call_release_buffers(&r->buffers);
 }
 
-static void set_up(struct rank *r, int number, const struct shmi_header *header, uint8_t *segment) {
+static void set_up(struct rank *r, int number, const struct setting *s) {
+  void *notice;
   OK(cudaSetDevice(number));
-  r->world = shmi_layout_world(header, segment, number);
+  OK(cudaHostAlloc((void **)&r->notice, sizeof *r->notice, cudaHostAllocMapped | cudaHostAllocPortable));
+  OK(cudaHostGetDevicePointer(&notice, r->notice, 0));
+  memset(r->notice, 0, sizeof *r->notice);
+  r->launch = (struct shmi_launch){
+      .world = shmi_layout_channels(&s->header, s->control, s->device, number),
+      .states = device_bytes(s->header.channels * sizeof *r->launch.states, 0),
+      .leave = &((struct notice *)notice)->leave,
+      .status = &((struct notice *)notice)->status,
+      .patience_ns = 20000000000,
+  };
   r->stream = new_stream();
-  r->steps = device_bytes(sizeof *r->steps, 0);
-  r->error = device_bytes(sizeof *r->error, 0xff);
   r->send = device_bytes(RANKS * MOST_BYTES, 0);
   r->recv = device_bytes(RANKS * MOST_BYTES, 0);
 }
@@ -138,10 +101,10 @@ static void set_up(struct rank *r, int number, const struct shmi_header *header,
 static void tear_down(struct rank *r, int number) {
   OK(cudaSetDevice(number));
   OK(cudaStreamDestroy(r->stream));
-  OK(cudaFree(r->steps));
-  OK(cudaFree(r->error));
+  OK(cudaFree(r->launch.states));
   OK(cudaFree(r->send));
   OK(cudaFree(r->recv));
+  OK(cudaFreeHost(r->notice));
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
@@ -152,8 +115,8 @@ static struct call choose(struct harness_random *r) {
   return c;
 }
 
-static void run_one(struct rank *ranks, const shmccl_comm_t *settings, const struct call *c) {
-  for (int n = 0; n < RANKS; n++) start(&ranks[n], n, settings, c);
+static void run_one(struct rank *ranks, const struct setting *s, const struct call *c) {
+  for (int n = 0; n < RANKS; n++) start(&ranks[n], n, s, c);
   for (int n = 0; n < RANKS; n++) check(&ranks[n], n);
 }
 
@@ -183,35 +146,41 @@ static void replay(struct rank *ranks) {
   for (int n = 0; n < RANKS; n++) OK(cudaGraphExecDestroy(execs[n]));
 }
 
+/* As one registration. */
+static void *open_segment(struct setting *s) {
+  void *segment, *device;
+  s->options.staging_bytes = RANKS * (2400 << 10);
+  CHECK(shmi_layout_make(&s->header, RANKS, s->options.staging_bytes, &s->options) && s->header.channels);
+  segment = mmap(NULL, s->header.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(segment != MAP_FAILED);
+  OK(cudaHostRegister(segment, s->header.total_bytes, cudaHostRegisterMapped | cudaHostRegisterPortable));
+  OK(cudaHostGetDevicePointer(&device, segment, 0));
+  CHECK((device == segment) == !setting("STANDIN_HOST_ALIAS"));
+  s->control = (uint8_t *)device + s->header.control_offset;
+  s->device = (uint8_t *)device + s->header.device_offset;
+  return segment;
+}
+
 int main(void) {
   struct harness_random random = harness_random(harness_seed());
   struct rank ranks[RANKS] = {0};
-  struct shmi_header header;
-  shmccl_comm_t settings = {.nranks = RANKS};
-  const shmi_options_t options = {.staging_bytes = shmi_layout_least_staging(RANKS)};
-  void *device;
-  standin_kernel_symbol(&run_call, &kernel);
-  CHECK(shmi_layout_make(&header, RANKS, options.staging_bytes, &options));
-  void *segment = mmap(NULL, header.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  CHECK(segment != MAP_FAILED);
-  OK(cudaHostRegister(segment, header.total_bytes, cudaHostRegisterMapped | cudaHostRegisterPortable));
-  OK(cudaHostGetDevicePointer(&device, segment, 0));
-  CHECK((device == segment) == !setting("STANDIN_HOST_ALIAS"));
-  settings.world = shmi_layout_world(&header, segment, 0);
-  for (int n = 0; n < RANKS; n++) set_up(&ranks[n], n, &header, device);
+  struct setting s = {0};
+  device_kernels_register();
+  void *segment = open_segment(&s);
+  for (int n = 0; n < RANKS; n++) set_up(&ranks[n], n, &s);
   for (int i = 0; i < CALLS; i++) {
     const struct call c = choose(&random);
     char text[256];
     call_text(&c, text);
     harness_note("call %d: %s", i, text);
-    settings.options.chunk_bytes = 64 + harness_below(&random, 5000);
-    run_one(ranks, &settings, &c);
-    if (i == CALLS - 1) replay(ranks);
+    s.options.chunk_bytes = harness_below(&random, 2) ? 64 + harness_below(&random, 5000) : 0;
+    run_one(ranks, &s, &c);
+    if (i % 4 == 3) replay(ranks);
     for (int n = 0; n < RANKS; n++) finish(&ranks[n]);
   }
   for (int n = 0; n < RANKS; n++) tear_down(&ranks[n], n);
   OK(cudaHostUnregister(segment));
-  munmap(segment, header.total_bytes);
+  munmap(segment, s.header.total_bytes);
   check_empty();
   return 0;
 }

@@ -24,13 +24,13 @@ void *doctor_room(struct doctor *d, size_t bytes) {
 }
 
 char *doctor_text(struct doctor *d, const char *format, ...) {
-  va_list arguments, again;
+  va_list arguments;
   va_start(arguments, format);
-  va_copy(again, arguments);
   const int length = vsnprintf(NULL, 0, format, arguments);
+  va_end(arguments);
   char *text = doctor_room(d, (size_t)length + 1);
-  vsnprintf(text, (size_t)length + 1, format, again);
-  va_end(again);
+  va_start(arguments, format);
+  vsnprintf(text, (size_t)length + 1, format, arguments);
   va_end(arguments);
   return text;
 }

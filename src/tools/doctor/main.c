@@ -199,6 +199,7 @@ int main(int argc, char **argv) {
     if (flags.root && !is_folder(flags.root)) return complain(*flags.root ? flags.root : "--root", "no such folder");
   }
   if (flags.root && flags.probe) return complain("--probe", "a recorded tree cannot be probed");
-  colour = isatty(STDOUT_FILENO) && !(getenv("NO_COLOR") && *getenv("NO_COLOR"));
+  const char *no_colour = getenv("NO_COLOR");
+  colour = isatty(STDOUT_FILENO) && !(no_colour && *no_colour);
   return work_within_limit(&flags);
 }

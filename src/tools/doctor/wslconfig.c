@@ -273,12 +273,14 @@ static char *decode(const char *bytes, size_t length) {
   if (little || big)
     for (size_t i = 2; i + 1 < length; i += 2) {
       const unsigned unit = little ? b[i] | (unsigned)b[i + 1] << 8 : b[i + 1] | (unsigned)b[i] << 8;
-      *to++ = unit && unit < 0x80 ? (char)unit : '?';
+      *to++ = '?';
+      if (unit && unit < 0x80) to[-1] = (char)unit;
     }
   else
-    for (size_t i = length >= 3 && !memcmp(b, "\xef\xbb\xbf", 3) ? 3 : 0; i < length; i++)
-      *to++ = bytes[i] ? bytes[i] : '?';
+    for (size_t i = length >= 3 && !memcmp(b, "\xef\xbb\xbf", 3) ? 3 : 0; i < length; i++) *to++ = bytes[i];
   *to = 0;
+  for (char *c = text; c < to; c++)
+    if (!*c) *c = '?';
   return text;
 }
 

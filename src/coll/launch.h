@@ -1,0 +1,48 @@
+/*
+ * launch.h - what a kernel of device code is given, what it leaves behind, and what its blocks share: the types that
+ * host and device have in common.
+ */
+#ifndef SHMI_LAUNCH_H
+#define SHMI_LAUNCH_H
+
+#include "coll/plan.h"
+
+/* What the host hands to a kernel. All addresses are the device's. */
+struct shmi_launch {
+  struct shmi_world world;           /* channel 0 */
+  struct shmi_call call;             /* the whole */
+  struct shmi_channel_state *states; /* of each channel; in device memory */
+  const uint32_t *leave;             /* not 0: the host wants kernels to end */
+  uint64_t *status;                  /* shmi_status() of a kernel that failed; in pinned memory of this process */
+  uint64_t patience_ns;              /* of one wait */
+  uint32_t trap;                     /* leave with a device error: nobody will look at status before the result */
+};
+
+/* What a channel has behind it. */
+struct shmi_channel_state {
+  uint64_t step;    /* published so far; words and flags carry the lower half */
+  uint64_t renewed; /* the step in which the packets last got new flags (packet.h) */
+};
+
+enum shmi_device_error {
+  SHMI_DEVICE_TOLD = 1, /* to leave, by the host */
+  SHMI_DEVICE_LATE,     /* the peer did not come */
+  SHMI_DEVICE_MISMATCH  /* the peer made another call */
+};
+
+/* Why a kernel left, and the peer that it is about, in one word. */
+SHMI_FN uint64_t shmi_status(uint32_t error, int peer) { return (uint64_t)(uint32_t)peer << 32 | error; }
+SHMI_FN uint32_t shmi_status_error(uint64_t status) { return (uint32_t)status; }
+SHMI_FN int shmi_status_peer(uint64_t status) { return (int)(status >> 32); }
+
+enum { SHMI_LOOKS_PER_CHECK = 64, SHMI_RENEW_EVERY = 1 << 30 }; /* the latter in steps */
+
+/* A channel's share of a launch, for all threads of its block. */
+struct shmi_share {
+  struct shmi_world world;
+  struct shmi_call call;
+  uint64_t step;
+  int renew;
+};
+
+#endif

@@ -1,0 +1,37 @@
+/* kernels.c - the kernels of coll/kernels.h for the stand-in CUDA runtime: device code on the CPU executor. */
+#include "kernels.h"
+
+#include "coll/kernels.h"
+#include "cudart_standin.h"
+#include "executor.h"
+
+enum { THREADS = 3 }; /* of a block */
+
+/* What host code passes to cudaLaunchKernel: with nvcc the host stubs. Here only their addresses count. */
+static char symbols[SHMCCL_DATATYPE_COUNT][SHMCCL_REDOP_COUNT];
+
+const void *shmi_kernel_of_integers(shmccl_datatype_t type, shmccl_redop_t op) { return &symbols[type][op]; }
+const void *shmi_kernel_of_floats(shmccl_datatype_t type, shmccl_redop_t op) { return &symbols[type][op]; }
+
+static cudaError_t run_thread(const struct standin_thread *t) {
+  const struct shmi_launch *launch = t->launch->args[0];
+  struct shmi_block block = {
+      .tid = (int)t->tid, .nthreads = (int)t->nthreads, .barrier = t->barrier, .shared = t->shared};
+  return executor_run(&block, launch, (int)t->block.x) && launch->trap ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+/* The kernels' static shared memory is dynamic here. */
+static cudaError_t run(const struct standin_launch *l) {
+  struct standin_launch with_shared = *l;
+  const struct shmi_launch *launch = l->args[0];
+  if (l->grid.x != launch->call.channels || l->block.x != SHMI_KERNEL_THREADS) return cudaErrorLaunchFailure;
+  with_shared.shared_bytes = sizeof(struct executor_shared);
+  return standin_run_grid(&with_shared, THREADS, run_thread);
+}
+
+static const struct standin_kernel kernel = {"shmi_kernel", run, 1, {sizeof(struct shmi_launch)}, false};
+
+void device_kernels_register(void) {
+  for (int type = 0; type < SHMCCL_DATATYPE_COUNT; type++)
+    for (int op = 0; op < SHMCCL_REDOP_COUNT; op++) standin_kernel_symbol(&symbols[type][op], &kernel);
+}
