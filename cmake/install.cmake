@@ -1,9 +1,8 @@
 # What is installed where, and how other projects find it: find_package(shmccl) and pkg-config. Installed files name no
 # path of this machine, so that the tree can be moved.
 #
-# Components are the Debian packages of package.cmake: runtime (what programs load), development, tools. A library that
-# others open by its name, as NCCL does its plugins, belongs to the runtime:
-#   install(TARGETS name LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
+# Components are the Debian packages of package.cmake: runtime (what programs load; also what NCCL opens by its name),
+# development, tools.
 include(CMakePackageConfigHelpers)
 
 foreach(directory LIBDIR INCLUDEDIR BINDIR)
@@ -32,7 +31,7 @@ string(REGEX REPLACE "/$" "" from_pc_to_prefix ${from_pc_to_prefix})
 configure_file(cmake/shmccl.pc.in ${PROJECT_BINARY_DIR}/shmccl.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/shmccl.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
 
-install(TARGETS shmccl-doctor shmccl-info shmccl-nccl-env DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
+install(TARGETS shmccl-info shmccl-doctor shmccl-nccl-env DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
 if(SHMCCL_BENCH)
   file(RELATIVE_PATH from_bin_to_lib /prefix/${CMAKE_INSTALL_BINDIR} /prefix/${CMAKE_INSTALL_LIBDIR})
   set_target_properties(shmccl-perf PROPERTIES INSTALL_RPATH "$ORIGIN/${from_bin_to_lib}")

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "coll/plan.h"
+#include "comm/distance.h"
 #include "shm/segment.h"
 
 struct shmi_message { /* a send or receive noted in a group */
@@ -22,8 +23,6 @@ struct shmi_message { /* a send or receive noted in a group */
   uint32_t signature; /* of id */
   bool complete;
 };
-
-enum { SHMI_DISTANCE_SAMPLES = 8 };
 
 struct shmccl_comm {
   int rank, nranks;
@@ -43,7 +42,7 @@ struct shmccl_comm {
   uint64_t far;                       /* bit r: rank r is far (distance.c) */
   uint32_t sized_calls, sized_groups; /* large enough for distance.c, of collectives and of send and recv */
   uint32_t lit, lit_seen[SHMCCL_MAX_RANKS];
-  uint16_t distances_ns[SHMCCL_MAX_RANKS][SHMI_DISTANCE_SAMPLES];
+  struct shmi_distance distances[SHMCCL_MAX_RANKS];
   uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
   shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */

@@ -9,6 +9,8 @@
  *
  * Only the writer's stores depend on the answer, never the protocol, so ranks need not agree on it.
  */
+#include "comm/distance.h"
+
 #include "base/clock.h"
 #include "comm/comm.h"
 
@@ -21,6 +23,33 @@ enum {
   FAR_STAY = 2,             /* ... and that keep it so */
 };
 
+/* ---- one peer ------------------------------------------------------------------------------------------------------
+ */
+
+/* Less what the clock itself takes. A line that has not been written since the last time is in this core's own cache
+ * and tells nothing. */
+bool shmi_distance_read(const uint32_t *word, uint32_t *seen, uint64_t *ns) {
+  const uint64_t start = shmi_now_ns(), ready = shmi_now_ns();
+  const uint32_t value = shmi_observe32(word);
+  const uint64_t end = shmi_now_ns(), clock = ready - start, both = end - ready;
+  if (value == *seen) return false;
+  *seen = value;
+  *ns = both > clock ? both - clock : 0;
+  return true;
+}
+
+/* Of the newest samples an interrupt makes some longer, and a line fetched ahead makes some shorter. */
+bool shmi_distance_add(struct shmi_distance *d, uint64_t ns) {
+  int far = 0;
+  d->ns[d->samples++ % SHMI_DISTANCE_SAMPLES] = (uint16_t)(ns < UINT16_MAX ? ns : UINT16_MAX);
+  for (int i = 0; i < SHMI_DISTANCE_SAMPLES; i++) far += d->ns[i] > FAR_NS;
+  const bool was_far = d->is_far;
+  d->is_far = far >= (was_far ? FAR_STAY : FAR_ENTER);
+  return d->is_far != was_far;
+}
+
+/* ---- the ranks of a communicator ------------------------------------------------------------------------------- */
+
 bool shmi_distance_wanted(uint32_t *calls, size_t bytes) {
   if (bytes < BYTES_LEAST) return false;
   return (*calls)++ % CALLS_PER_SAMPLE == 0 || bytes >= BYTES_ALWAYS;
@@ -30,36 +59,14 @@ void shmi_distance_light(shmccl_comm_t *comm) {
   shmi_note32(&shmi_control_of(&comm->world, comm->rank)->beacon.lit, ++comm->lit);
 }
 
-/* Nanoseconds to read the peer's line, less what the clock itself takes. A line that has not been written since the
- * last time is in this core's own cache and tells nothing: returns false. */
-static bool time_beacon(shmccl_comm_t *comm, int peer, uint64_t *ns) {
-  const uint32_t *lit = &shmi_control_of(&comm->world, peer)->beacon.lit;
-  const uint64_t start = shmi_now_ns(), ready = shmi_now_ns();
-  const uint32_t value = shmi_observe32(lit);
-  const uint64_t end = shmi_now_ns(), clock = ready - start, both = end - ready;
-  if (value == comm->lit_seen[peer]) return false;
-  comm->lit_seen[peer] = value;
-  *ns = both > clock ? both - clock : 0;
-  return true;
-}
-
-/* Of the newest samples an interrupt makes some longer, and a line fetched ahead makes some shorter. */
-static bool is_far(const shmccl_comm_t *comm, int peer) {
-  int far = 0;
-  for (int i = 0; i < SHMI_DISTANCE_SAMPLES; i++) far += comm->distances_ns[peer][i] > FAR_NS;
-  return far >= (comm->far >> peer & 1 ? FAR_STAY : FAR_ENTER);
-}
-
 void shmi_distance_measure(shmccl_comm_t *comm) {
   for (int peer = 0; peer < comm->nranks; peer++) {
     uint64_t ns;
-    if (peer == comm->rank || !time_beacon(comm, peer, &ns)) continue;
-    comm->distances_ns[peer][comm->lit_seen[peer] % SHMI_DISTANCE_SAMPLES] =
-        (uint16_t)(ns < UINT16_MAX ? ns : UINT16_MAX);
-    const uint64_t bit = 1ull << peer, far = is_far(comm, peer) ? bit : 0;
-    if ((comm->far & bit) == far) continue;
-    comm->far ^= bit;
-    SHMI_INFO("rank %d: rank %d is %s: a line of its cache takes %llu ns", comm->rank, peer, far ? "far" : "near",
-              (unsigned long long)ns);
+    const uint32_t *lit = &shmi_control_of(&comm->world, peer)->beacon.lit;
+    if (peer == comm->rank || !shmi_distance_read(lit, &comm->lit_seen[peer], &ns)) continue;
+    if (!shmi_distance_add(&comm->distances[peer], ns)) continue;
+    comm->far ^= 1ull << peer;
+    SHMI_INFO("rank %d: rank %d is %s: a line of its cache takes %llu ns", comm->rank, peer,
+              comm->distances[peer].is_far ? "far" : "near", (unsigned long long)ns);
   }
 }

@@ -1,6 +1,7 @@
 /* device.c - what NCCL's topology search is told about the device. */
 #include "plugin/device.h"
 
+#include "plugin/context.h"
 #include "plugin/environment.h"
 
 /* NCCL's search picks channels by speed: about one GPU's PCIe link. Latency is stored as whole microseconds. */
@@ -24,7 +25,10 @@ nccl_result_t shmi_plugin_devices(int *ndevices) {
 }
 
 static nccl_result_t check(int device, const void *properties) {
-  return device == 0 && properties ? NCCL_SUCCESS : NCCL_INVALID_ARGUMENT;
+  const struct shmi_plugin_log log = shmi_context_newest_log(); /* NCCL gives no context here */
+  if (device == 0 && properties) return NCCL_SUCCESS;
+  return shmi_plugin_error(&log, NCCL_INVALID_ARGUMENT, "getProperties: device %d, properties %p: there is device 0 only",
+                           device, properties);
 }
 
 nccl_result_t shmi_plugin_properties_v8(int device, nccl_net_properties_v8_t *properties) {

@@ -12,6 +12,7 @@
 #ifndef SHMI_PLUGIN_NET_H
 #define SHMI_PLUGIN_NET_H
 
+#include "comm/distance.h"
 #include "plugin/arena.h"
 #include "plugin/context.h"
 #include "plugin/registry.h"
@@ -46,10 +47,11 @@ struct shmi_net_comm {
   struct shmi_net_link *link;
   uint8_t *ring;
   size_t piece_bytes;
-  uint32_t posted, moved; /* messages, on the circle: those in between are under way */
-  uint32_t pieces;        /* published or taken out so far */
-  uint32_t emptied;       /* sender: by the receiver, as last seen */
-  uint64_t checked_ns;    /* when the peer was last looked at; 0: not in this wait */
+  uint32_t posted, moved;        /* messages, on the circle: those in between are under way */
+  uint32_t pieces;               /* published or taken out so far */
+  uint32_t emptied;              /* sender: by the receiver, as last seen */
+  struct shmi_distance distance; /* sender: of the receiver's core */
+  uint64_t checked_ns;           /* when the peer was last looked at; 0: not in this wait */
   shmccl_result_t failed;
   struct shmi_counters counters;
   struct shmi_context *context;

@@ -138,6 +138,8 @@ static nccl_result_t close_recv(void *recv_comm) {
 static nccl_result_t reg_mr(void *comm, void *data, size_t bytes, int type, void **mhandle) {
   struct shmi_net_comm *c = comm;
   if (!is_comm(c) || !mhandle) return misuse("regMr: this is no open connection");
+  if (bytes && !data)
+    return shmi_plugin_error(&c->context->log, NCCL_INVALID_ARGUMENT, "regMr: the buffer of %zu bytes is NULL", bytes);
   if (type != NCCL_PTR_HOST && !(type == NCCL_PTR_CUDA && shmi_plugin_offers_cuda()))
     return shmi_plugin_error(
         &c->context->log, NCCL_INVALID_ARGUMENT,

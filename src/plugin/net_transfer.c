@@ -7,6 +7,7 @@
  * not moved does.
  */
 #include "base/clock.h"
+#include "coll/host.h"
 #include "plugin/deliver.h"
 #include "plugin/net.h"
 #include "reduce/reduce.h"
@@ -75,13 +76,32 @@ static void finish(struct shmi_net_comm *c, struct shmi_net_request *r) {
 /* ---- sending --------------------------------------------------------------------------------------------------------
  */
 
+/* The receiver's line is the one that tells how far it is: it was written a moment ago. */
+static void look_at_receiver(struct shmi_net_comm *c) {
+  const uint32_t *emptied = &c->link->receiver.emptied;
+  uint64_t ns;
+  if (request_of(c, c->moved)->path != SHMI_NET_RING)
+    c->emptied = shmi_observe32(emptied);
+  else if (shmi_distance_read(emptied, &c->emptied, &ns))
+    shmi_distance_add(&c->distance, ns);
+}
+
 static int has_room(struct shmi_net_comm *c) {
-  if (c->pieces + 1 - c->emptied <= SHMI_NET_PIECES) return 1;
-  c->emptied = shmi_observe32(&c->link->receiver.emptied);
+  if (c->pieces + 1 - c->emptied > SHMI_NET_PIECES) look_at_receiver(c);
   return c->pieces + 1 - c->emptied <= SHMI_NET_PIECES;
 }
 
 static int lacks_room(struct shmi_net_comm *c) { return !has_room(c); }
+
+/* Past the caches to a core that reads them slowly, as the engine does. */
+static void stage(const struct shmi_net_comm *c, uint8_t *place, const uint8_t *from, size_t bytes) {
+  if (!c->distance.is_far || bytes < SHMI_FAR_LEAST) {
+    shmi_copy(place, from, bytes);
+    return;
+  }
+  shmi_stream_copy(place, from, bytes);
+  shmi_stream_fence();
+}
 
 /* Sends the next piece of r; returns how many bytes that took to copy. */
 static size_t send_piece(struct shmi_net_comm *c, struct shmi_net_request *r) {
@@ -93,7 +113,7 @@ static size_t send_piece(struct shmi_net_comm *c, struct shmi_net_request *r) {
     r->moved = r->bytes;
   } else if (r->path == SHMI_NET_RING) {
     if (copied > c->piece_bytes) copied = c->piece_bytes;
-    shmi_copy(c->ring + number % SHMI_NET_PIECES * c->piece_bytes, r->data + r->moved, copied);
+    stage(c, c->ring + number % SHMI_NET_PIECES * c->piece_bytes, r->data + r->moved, copied);
     r->moved += copied;
   } else {
     p->address = r->data;

@@ -39,6 +39,7 @@ for package in libshmccl0 libshmccl-dev shmccl-tools; do
 done
 has() { dpkg-deb -c "$work/deb/$1"_*.deb | grep -qE "$2" || fail "$1 has no $2"; }
 has libshmccl0 '/libshmccl\.so\.0 -> libshmccl\.so\.0\.'
+has libshmccl0 '/libnccl-net-shmccl\.so$'
 has libshmccl-dev '/include/shmccl\.h$'
 has libshmccl-dev '/libshmccl\.so -> libshmccl\.so\.0$'
 has libshmccl-dev '/libshmccl\.a$'
@@ -51,7 +52,6 @@ has shmccl-tools '/man1/shmccl-perf\.1$'
 check_tools "$work/root/usr"
 
 libraries=$(library_folder "$work/root/usr")
-has libshmccl0 '/libnccl-net-shmccl\.so$'
 NCCL_NET_PLUGIN=$libraries/libnccl-net-shmccl.so root/usr/bin/shmccl-doctor >doctor.txt || true
 grep -q "^ok *plugin\.loads *$libraries/libnccl-net-shmccl.so" doctor.txt || fail "the plugin does not load: $(cat doctor.txt)"
 compile="-pthread -o program $(PKG_CONFIG_PATH=$libraries/pkgconfig "$pkg_config" --cflags --libs shmccl)"

@@ -1,0 +1,333 @@
+/*
+ * test_net.c - the network at its edges: handles, budget and space, misuse, registration beside traffic, closing in any
+ * order, several tables at once. Both ends are in this process unless a case forks.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/ordering.h"
+#include "collnet_rig.h"
+#include "plugin/handle.h"
+#include "plugin/net_layout.h"
+
+static nccl_net_v12_t *net;
+static void *context;
+
+static void *do_listen(char *handle) {
+  void *listener;
+  EXPECT_QUIETLY(net->listen(context, 0, handle, &listener), NCCL_SUCCESS);
+  return listener;
+}
+
+struct ends {
+  void *send, *recv;
+};
+
+static struct ends open_pair(void) {
+  char handle[NCCL_NET_HANDLE_BYTES];
+  struct ends e = {NULL, NULL};
+  void *listener = do_listen(handle);
+  CHECK(net->accept(listener, &e.recv, NULL) == NCCL_SUCCESS && !e.recv);
+  CHECK(net->connect(context, 0, handle, &e.send, NULL) == NCCL_SUCCESS && e.send);
+  CHECK(net->accept(listener, &e.recv, NULL) == NCCL_SUCCESS && e.recv);
+  CHECK(net->close_listen(listener) == NCCL_SUCCESS);
+  return e;
+}
+
+static void close_pair(struct ends e) {
+  EXPECT_QUIETLY(net->close_send(e.send), NCCL_SUCCESS);
+  EXPECT_QUIETLY(net->close_recv(e.recv), NCCL_SUCCESS);
+}
+
+static nccl_result_t wait_for(void *request, int *bytes) {
+  int done = 0;
+  for (const uint64_t limit = shmi_now_ns() + 20000000000ull; !done;) {
+    const nccl_result_t result = net->test(request, &done, bytes);
+    if (result != NCCL_SUCCESS) return result;
+    CHECK(shmi_now_ns() < limit);
+  }
+  return NCCL_SUCCESS;
+}
+
+static void *post_recv(void *recv, void *data, size_t bytes) {
+  void *request = (void *)(uintptr_t)NCCL_NET_OPTIONAL_RECV;
+  int tag = 0;
+  CHECK(net->irecv(recv, 1, &data, &bytes, &tag, NULL, NULL, &request) == NCCL_SUCCESS);
+  CHECK(request != (void *)(uintptr_t)NCCL_NET_OPTIONAL_RECV);
+  return request;
+}
+
+static void exchange(struct ends e, size_t bytes) {
+  uint8_t *out = malloc(bytes + 1), *in = calloc(bytes + 1, 1);
+  void *sent = NULL;
+  int got = -1;
+  for (size_t i = 0; i < bytes; i++) out[i] = (uint8_t)(i * 7 + bytes);
+  void *received = post_recv(e.recv, in, bytes);
+  CHECK(net->isend(e.send, out, bytes, 0, NULL, NULL, &sent) == NCCL_SUCCESS && sent && received);
+  CHECK(wait_for(received, &got) == NCCL_SUCCESS && (size_t)got == bytes && !memcmp(in, out, bytes) && !in[bytes]);
+  CHECK(wait_for(sent, NULL) == NCCL_SUCCESS);
+  free(out);
+  free(in);
+}
+
+/* ---- handles ----------------------------------------------------------------------------------------------------- */
+
+static void rewrite(char handle[NCCL_NET_HANDLE_BYTES], const struct shmi_handle *h) {
+  struct shmi_handle copy = *h;
+  copy.check = 0;
+  uint32_t hash = 0x811c9dc5; /* as documented: FNV-1a */
+  for (size_t i = 0; i < sizeof copy; i++) hash = (hash ^ ((const uint8_t *)&copy)[i]) * 0x01000193;
+  copy.check = hash;
+  memcpy(handle, &copy, sizeof copy);
+}
+
+static void try_handle(const struct shmi_handle *h, nccl_result_t wanted, const char *words) {
+  char handle[NCCL_NET_HANDLE_BYTES] = {0};
+  void *send = &send;
+  rewrite(handle, h);
+  EXPECT(net->connect(context, 0, handle, &send, NULL), wanted, words);
+  CHECK(send == &send);
+}
+
+/* Whole handles that tell of somewhere else. */
+static void foreign_handles(void) {
+  char handle[NCCL_NET_HANDLE_BYTES];
+  struct shmi_handle right, h;
+  void *listener = do_listen(handle), *send;
+  memcpy(&right, handle, sizeof right);
+  h = right, h.place.boot[3] ^= 1, memcpy(h.place.host, "elsewhere", 10);
+  try_handle(&h, NCCL_SYSTEM_ERROR, "elsewhere|host");
+  h = right, h.place.inode ^= 1;
+  try_handle(&h, NCCL_SYSTEM_ERROR, "another|ipc=host");
+  h = right, h.place.device ^= 1;
+  try_handle(&h, NCCL_SYSTEM_ERROR, "another|ipc=host");
+  h = right, h.version++;
+  try_handle(&h, NCCL_INVALID_USAGE, "version|same libnccl-net-shmccl.so");
+  h = right, h.link = SHMI_NET_LINKS;
+  try_handle(&h, NCCL_INVALID_ARGUMENT, "damaged");
+  h = right, h.key ^= 1;
+  try_handle(&h, NCCL_REMOTE_ERROR, "gone");
+  h = right, h.arena[0] ^= 1;
+  try_handle(&h, NCCL_REMOTE_ERROR, "gone");
+  memset(handle + 40, 0, sizeof handle - 40);
+  EXPECT(net->connect(context, 0, handle, &send, NULL), NCCL_INVALID_ARGUMENT, "damaged");
+  memcpy(handle, &right, sizeof right);
+  EXPECT_QUIETLY(net->connect(context, 0, handle, &send, NULL), NCCL_SUCCESS); /* the right one still works */
+  void *again;
+  EXPECT(net->connect(context, 0, handle, &again, NULL), NCCL_INVALID_USAGE, "another sender");
+  EXPECT_QUIETLY(net->close_send(send), NCCL_SUCCESS);
+  EXPECT_QUIETLY(net->close_listen(listener), NCCL_SUCCESS);
+  EXPECT(net->connect(context, 0, handle, &send, NULL), NCCL_REMOTE_ERROR, "gone");
+}
+
+/* ---- misuse ------------------------------------------------------------------------------------------------------ */
+
+static void misuse(void) {
+  const struct ends e = open_pair();
+  char handle[NCCL_NET_HANDLE_BYTES], byte = 0;
+  void *out, *sent = NULL;
+  int done;
+  EXPECT(net->listen(NULL, 0, handle, &out), NCCL_INVALID_ARGUMENT, "context");
+  EXPECT(net->listen(handle, 0, handle, &out), NCCL_INVALID_ARGUMENT, "context");
+  EXPECT(net->connect(handle, 0, handle, &out, NULL), NCCL_INVALID_ARGUMENT, "context");
+  EXPECT(net->finalize(handle), NCCL_INVALID_ARGUMENT, "not given by init");
+  EXPECT(net->accept(NULL, &out, NULL), NCCL_INVALID_ARGUMENT, "no open listener");
+  EXPECT(net->accept(e.send, &out, NULL), NCCL_INVALID_ARGUMENT, "no open listener");
+  EXPECT(net->close_send(e.recv), NCCL_INVALID_ARGUMENT, "no open send");
+  EXPECT(net->close_recv(e.send), NCCL_INVALID_ARGUMENT, "no open receive");
+  EXPECT(net->close_listen(e.send), NCCL_INVALID_ARGUMENT, "no open listener");
+  EXPECT(net->isend(e.recv, &byte, 1, 0, NULL, NULL, &sent), NCCL_INVALID_ARGUMENT, "no open send");
+  EXPECT(net->test(NULL, &done, NULL), NCCL_INVALID_ARGUMENT, "no request");
+  CHECK(net->isend(e.send, &byte, 1, 0, NULL, NULL, &sent) == NCCL_SUCCESS && wait_for(sent, NULL) == NCCL_SUCCESS);
+  EXPECT(net->test(sent, &done, NULL), NCCL_INVALID_USAGE, "done before");
+  CHECK(wait_for(post_recv(e.recv, &byte, 1), NULL) == NCCL_SUCCESS); /* no harm was done */
+  exchange(e, 100000);
+  close_pair(e);
+}
+
+/* ---- requests, registration ----------------------------------------------------------------------------------------
+ */
+
+static void as_many_requests_as_allowed(void) {
+  const struct ends e = open_pair();
+  static uint8_t data[NCCL_NET_MAX_REQUESTS + 1];
+  void *requests[NCCL_NET_MAX_REQUESTS], *sent;
+  for (int i = 0; i < NCCL_NET_MAX_REQUESTS; i++) CHECK((requests[i] = post_recv(e.recv, &data[i], 1)));
+  CHECK(!post_recv(e.recv, &data[NCCL_NET_MAX_REQUESTS], 1)); /* not an error: try again */
+  for (int i = 0; i < NCCL_NET_MAX_REQUESTS; i++) {
+    uint8_t byte = (uint8_t)(i + 1);
+    CHECK(net->isend(e.send, &byte, 1, 0, NULL, NULL, &sent) == NCCL_SUCCESS && sent);
+    CHECK(wait_for(requests[i], NULL) == NCCL_SUCCESS && wait_for(sent, NULL) == NCCL_SUCCESS && data[i] == i + 1);
+  }
+  close_pair(e);
+}
+
+static uint32_t stop;
+
+static void *register_and_deregister(void *comm) {
+  static uint8_t data[4096];
+  void *handles[100] = {NULL};
+  for (unsigned i = 0; !shmi_observe32(&stop); i = (i + 7) % 100) {
+    if (handles[i])
+      CHECK(net->dereg_mr(comm, handles[i]) == NCCL_SUCCESS), handles[i] = NULL;
+    else
+      CHECK(net->reg_mr(comm, data, sizeof data, NCCL_PTR_HOST, &handles[i]) == NCCL_SUCCESS);
+  }
+  for (int i = 0; i < 100; i++)
+    if (handles[i]) CHECK(net->dereg_mr(comm, handles[i]) == NCCL_SUCCESS);
+  return NULL;
+}
+
+static void registration_beside_traffic(void) {
+  const struct ends e = open_pair();
+  static uint8_t data[1000];
+  pthread_t thread;
+  void *mhandle, *request;
+  CHECK(net->reg_mr(e.send, data, sizeof data, NCCL_PTR_HOST, &mhandle) == NCCL_SUCCESS);
+  CHECK(!pthread_create(&thread, NULL, register_and_deregister, e.send));
+  for (int i = 0; i < 2000; i++) {
+    uint8_t in[1000];
+    void *received = post_recv(e.recv, in, sizeof in);
+    CHECK(net->isend(e.send, data, sizeof data, 0, mhandle, NULL, &request) == NCCL_SUCCESS);
+    CHECK(wait_for(received, NULL) == NCCL_SUCCESS && wait_for(request, NULL) == NCCL_SUCCESS);
+  }
+  shmi_publish32(&stop, 1);
+  pthread_join(thread, NULL);
+  EXPECT(net->isend(e.send, data + 1, sizeof data, 0, mhandle, NULL, &request), NCCL_INVALID_ARGUMENT, "outside");
+  CHECK(net->dereg_mr(e.send, mhandle) == NCCL_SUCCESS);
+  EXPECT(net->isend(e.send, data, sizeof data, 0, mhandle, NULL, &request), NCCL_INVALID_ARGUMENT, "not registered");
+  EXPECT(net->dereg_mr(e.send, mhandle), NCCL_INVALID_ARGUMENT, "not registered");
+  close_pair(e);
+}
+
+static void cuda_memory(void) {
+  const struct ends e = open_pair();
+  uint8_t data[64];
+  void *mhandle, *request;
+  EXPECT(net->reg_mr(e.send, data, sizeof data, NCCL_PTR_CUDA, &mhandle), NCCL_INVALID_ARGUMENT, "SHMCCL_NET_GDR");
+  setenv("SHMCCL_NET_GDR", "1", 1);
+  EXPECT_QUIETLY(net->reg_mr(e.send, data, sizeof data, NCCL_PTR_CUDA, &mhandle), NCCL_SUCCESS);
+  EXPECT(net->isend(e.send, data, sizeof data, 0, mhandle, NULL, &request), NCCL_INVALID_USAGE, "CUDA memory");
+  EXPECT_QUIETLY(net->dereg_mr(e.send, mhandle), NCCL_SUCCESS);
+  unsetenv("SHMCCL_NET_GDR");
+  close_pair(e);
+}
+
+/* ---- budget and space ----------------------------------------------------------------------------------------------
+ */
+
+static void budget(void) {
+  enum { MOST = 8 };
+  char handles[MOST][NCCL_NET_HANDLE_BYTES];
+  void *listeners[MOST], *refused;
+  setenv("SHMCCL_NET_BYTES", "256K", 1);
+  for (int i = 0; i < 4; i++) listeners[i] = do_listen(handles[i]);
+  EXPECT(net->listen(context, 0, handles[4], &refused), NCCL_SYSTEM_ERROR, "SHMCCL_NET_BYTES|256|raise");
+  EXPECT_QUIETLY(net->close_listen(listeners[0]), NCCL_SUCCESS); /* gives back */
+  listeners[0] = do_listen(handles[0]);
+  for (int i = 0; i < 4; i++) EXPECT_QUIETLY(net->close_listen(listeners[i]), NCCL_SUCCESS);
+  unsetenv("SHMCCL_NET_BYTES");
+}
+
+/* More connections than an arena has links. */
+static void many_connections(void) {
+  enum { MANY = 3 * SHMI_NET_LINKS / 2 };
+  static struct ends all[MANY];
+  for (int round = 0; round < 3; round++) {
+    char handle[NCCL_NET_HANDLE_BYTES];
+    void *kept = do_listen(handle); /* keeps the name, so that links are used again */
+    for (int i = 0; i < MANY; i++) all[i] = open_pair();
+    for (int i = 0; i < MANY; i += 7) exchange(all[i], (size_t)i * 1000);
+    for (int i = 0; i < MANY; i++) {
+      const struct ends e = all[(i * 37 + round) % MANY];
+      if (i % 2) {
+        CHECK(net->close_send(e.send) == NCCL_SUCCESS && net->close_recv(e.recv) == NCCL_SUCCESS);
+      } else {
+        CHECK(net->close_recv(e.recv) == NCCL_SUCCESS && net->close_send(e.send) == NCCL_SUCCESS);
+      }
+    }
+    EXPECT_QUIETLY(net->close_listen(kept), NCCL_SUCCESS);
+  }
+}
+
+/* A /dev/shm of 100 KiB: no ring fits. Needs the right to mount. */
+static void full_folder(const char *folder) {
+  char small[512], handle[NCCL_NET_HANDLE_BYTES];
+  void *listener;
+  snprintf(small, sizeof small, "%s/small", folder);
+  CHECK(!mkdir(small, 0700));
+  if (mount("tmpfs", small, "tmpfs", 0, "size=100k")) {
+    printf("# a full /dev/shm: not tried, this user may not mount\n");
+  } else {
+    setenv("SHMCCL_SHM_DIR", small, 1);
+    EXPECT(net->listen(context, 0, handle, &listener), NCCL_SYSTEM_ERROR, "free|SHMCCL_NET_BYTES");
+    CHECK(harness_entries(small) == 0);
+    setenv("SHMCCL_SHM_DIR", folder, 1);
+    CHECK(!umount(small));
+  }
+  CHECK(!rmdir(small));
+}
+
+/* ---- closing -------------------------------------------------------------------------------------------------------
+ */
+
+/* The sender closes in the midst of messages; the receiver must be told, and read nothing of it any more. */
+static void sender_leaves(void) {
+  enum { BYTES = 4 << 20 };
+  const struct ends e = open_pair();
+  uint8_t *out = malloc(BYTES), *in = malloc(BYTES);
+  void *sent;
+  memset(out, 1, BYTES);
+  void *received = post_recv(e.recv, in, BYTES);
+  CHECK(net->isend(e.send, out, BYTES, 0, NULL, NULL, &sent) == NCCL_SUCCESS);
+  int done;
+  CHECK(net->test(received, &done, NULL) == NCCL_SUCCESS && !done);
+  EXPECT_QUIETLY(net->close_send(e.send), NCCL_SUCCESS);
+  free(out);
+  EXPECT(wait_for(received, NULL), NCCL_REMOTE_ERROR, "closed");
+  EXPECT_QUIETLY(wait_for(received, NULL), NCCL_REMOTE_ERROR); /* the same, without another line */
+  EXPECT_QUIETLY(net->close_recv(e.recv), NCCL_SUCCESS);
+  free(in);
+}
+
+static void tables_beside_each_other(void) {
+  nccl_net_v8_t *old = rig_symbol("ncclNetPlugin_v8");
+  char handle[NCCL_NET_HANDLE_BYTES];
+  void *listener, *send = NULL, *recv = NULL;
+  EXPECT_QUIETLY(old->init(rig_logger), NCCL_SUCCESS);
+  EXPECT_QUIETLY(old->listen(0, handle, &listener), NCCL_SUCCESS);
+  EXPECT_QUIETLY(net->connect(context, 0, handle, &send, NULL), NCCL_SUCCESS);
+  EXPECT_QUIETLY(old->accept(listener, &recv, NULL), NCCL_SUCCESS);
+  EXPECT_QUIETLY(old->close_listen(listener), NCCL_SUCCESS);
+  CHECK(send && recv);
+  exchange((struct ends){send, recv}, 5000);
+  EXPECT_QUIETLY(old->close_recv(recv), NCCL_SUCCESS);
+  EXPECT_QUIETLY(net->close_send(send), NCCL_SUCCESS);
+}
+
+int main(void) {
+  const char *folder = harness_own_folder();
+  net = rig_symbol("ncclNetPlugin_v12");
+  CHECK(net->init(&context, 1, NULL, rig_logger, NULL) == NCCL_SUCCESS);
+  foreign_handles();
+  misuse();
+  as_many_requests_as_allowed();
+  registration_beside_traffic();
+  cuda_memory();
+  budget();
+  many_connections();
+  full_folder(folder);
+  sender_leaves();
+  tables_beside_each_other();
+  CHECK(harness_entries(folder) == 0);
+  CHECK(net->finalize(context) == NCCL_SUCCESS);
+  EXPECT(net->finalize(context), NCCL_INVALID_ARGUMENT, "finalized already");
+  return 0;
+}
