@@ -39,4 +39,5 @@ NR > 1 { put(before, $0) }
 { before = $0 }
 END {
   put(before, "")
-  print ".SH SEE ALSO\n.BR shmccl (7)," (name == "shmccl-perf" ? "\n.BR shmccl\\-info (1)" : "\n.BR shmccl\\-perf (1)") }
+  print ".SH SEE ALSO\n.BR shmccl (7)"
+}

@@ -61,7 +61,7 @@ SHMI_BLOCK_FN void shmi_block_stage(SHMI_BLOCK *b, size_t first, size_t units) {
 
 /* The unit at `place` of each rank r of `wanted` (bit r - base), read over and over until all have come. */
 SHMI_BLOCK_FN int shmi_block_fetch(SHMI_BLOCK *b, int base, uint32_t wanted, size_t place, uint64_t data[SHMI_BATCH]) {
-  struct shmi_two_words two[SHMI_BATCH];
+  struct shmi_two_words two[SHMI_BATCH] = {{0, 0}};
   uint32_t looks = 0;
   uint64_t deadline = 0;
   while (wanted) {

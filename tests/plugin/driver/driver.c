@@ -199,6 +199,7 @@ int main(int argc, char **argv) {
   const char *folder = harness_own_folder();
   int status;
   settings.seed = harness_seed();
+  setenv("NCCL_DEBUG", settings.verbose ? "INFO" : "WARN", 0); /* or a plugin may think that nobody sees its warnings */
   nccl_log_verbose(settings.verbose);
   const pid_t child = fork();
   CHECK(child >= 0);

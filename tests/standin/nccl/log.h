@@ -8,8 +8,8 @@
  * printed; log_check removes it, so a failed test leaves it. */
 void log_begin(void);
 
-/* Fails unless every process's log shows connections over the network `net`, and none over anything else, and the logs
- * together have lines that match each of the `npatterns` extended regular expressions. */
+/* Fails unless every process's log shows that it uses the network `net`, and no connection over anything else, and the
+ * logs together have lines that match each of the `npatterns` extended regular expressions. */
 void log_check(const char *net, const char *const *patterns, int npatterns);
 
 #endif

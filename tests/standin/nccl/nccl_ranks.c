@@ -16,7 +16,7 @@
 #include "log.h"
 #include "scenarios.h"
 
-enum { SECONDS = 100, MOST_PATTERNS = 8 };
+enum { SECONDS = 250, MOST_PATTERNS = 8 };
 
 static const struct {
   const char *name;
@@ -27,8 +27,8 @@ static const struct {
     {"types", scenario_types, false},         {"random", scenario_random, false},
     {"graph", scenario_graph, false},         {"groups", scenario_groups, false},
     {"messages", scenario_messages, false},   {"communicators", scenario_communicators, false},
-    {"split", scenario_split, false},         {"abort", scenario_abort, false},
-    {"death", scenario_death, true},
+    {"split", scenario_split, false},         {"failure", scenario_failure, false},
+    {"abort", scenario_abort, false},         {"death", scenario_death, true},
 };
 
 static void usage(void) {

@@ -43,14 +43,19 @@ static void choose_gpu(const struct party *party, int rank) {
   CHECK_CUDA(cudaSetDevice(party->own_hosts ? 0 : rank));
 }
 
-struct rank rank_open(struct party *party, int rank) {
+struct rank rank_prepare(struct party *party, int rank) {
   struct rank r = {.party = party, .rank = rank, .nranks = party->nranks};
   char host[32];
-  int result;
   snprintf(host, sizeof host, "host-%d", rank);
   if (party->own_hosts) setenv("NCCL_HOSTID", host, 1);
   choose_gpu(party, rank);
   CHECK_CUDA(cudaStreamCreateWithFlags(&r.stream, cudaStreamNonBlocking));
+  return r;
+}
+
+struct rank rank_open(struct party *party, int rank) {
+  struct rank r = rank_prepare(party, rank);
+  int result;
   r.comm = rank_create_comm(&r, &result);
   CHECK_NCCL(result);
   return r;

@@ -53,7 +53,8 @@ struct rank {
   cudaStream_t stream;
 };
 
-/* Chooses the GPU, creates the first communicator and a stream. */
+/* Chooses the GPU and creates a stream; _open the first communicator too. */
+struct rank rank_prepare(struct party *party, int rank);
 struct rank rank_open(struct party *party, int rank);
 void rank_close(struct rank *r);
 

@@ -1,7 +1,7 @@
 /* scenario_collectives.c - one collective at a time, and collectives in a CUDA graph. */
 #include "scenarios.h"
 
-static const size_t sizes[] = {0, 4, 1000, 65548, 1 << 20, 5000004}; /* bytes */
+static const size_t sizes[] = {0, 4, 1000, 65548, 1 << 20, 3000004}; /* bytes */
 
 static const enum shmi_collective collectives[] = {SHMI_ALLREDUCE, SHMI_ALLGATHER, SHMI_REDUCE_SCATTER, SHMI_BROADCAST,
                                                    SHMI_REDUCE,    SHMI_ALLTOALL,  SHMI_GATHER,         SHMI_SCATTER};

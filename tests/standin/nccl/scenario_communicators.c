@@ -95,6 +95,17 @@ static void run_until_error(struct rank *r) {
   device_call_close(&d);
 }
 
+void scenario_failure(struct party *party, int rank) {
+  struct rank r = rank_prepare(party, rank);
+  int result;
+  r.comm = rank_create_comm(&r, &result);
+  if (result == NCCL_SUCCESS)
+    run_until_error(&r);
+  else
+    r.comm = NULL;
+  rank_close(&r);
+}
+
 void scenario_death(struct party *party, int rank) {
   struct rank r = rank_open(party, rank);
   run_some(&r, 5000);

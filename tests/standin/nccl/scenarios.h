@@ -20,7 +20,8 @@ void scenario_messages(struct party *party, int rank); /* send and receive, at r
 /* scenario_communicators.c */
 void scenario_communicators(struct party *party, int rank); /* created again and again, two at a time */
 void scenario_split(struct party *party, int rank);
-void scenario_death(struct party *party, int rank); /* the last rank dies; the others must see it and abort */
-void scenario_abort(struct party *party, int rank); /* rank 0 aborts amid a collective; so must the others */
+void scenario_failure(struct party *party, int rank); /* the network fails for all, at the first use or sooner */
+void scenario_death(struct party *party, int rank);   /* the last rank dies; the others must see it and abort */
+void scenario_abort(struct party *party, int rank);   /* rank 0 aborts amid a collective; so must the others */
 
 #endif
