@@ -26,11 +26,11 @@ struct flag {
   const char *name;
   const char *value;
   enum flag_kind kind;
+  bool tunes;    /* may be given with --tune */
   size_t offset; /* in struct options: of an int64_t, or of a text */
   int64_t low;
   int64_t high;
   const char *const *names;
-  bool tunes; /* may be given with --tune */
   const char *help;
 };
 

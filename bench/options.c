@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* In a job, only the first process complains. */
-static bool is_first_process(void) {
+bool options_is_first_process(void) {
   static const char *const names[] = {"RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "SHMCCL_RANK"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (getenv(names[i])) return atoi(getenv(names[i])) == 0;
@@ -24,7 +24,7 @@ static bool in_a_job(void) {
 }
 
 __attribute__((format(printf, 1, 2))) static bool complain(const char *format, ...) {
-  if (!is_first_process()) return false;
+  if (!options_is_first_process()) return false;
   va_list args;
   va_start(args, format);
   fputs("shmccl-perf: ", stderr);
@@ -189,7 +189,7 @@ static enum options_result parse_word(struct options *options, int argc, char **
     return OPTIONS_BAD;
   }
   if (flag->kind == FLAG_HELP || flag->kind == FLAG_VERSION) {
-    if (!is_first_process()) return OPTIONS_DONE;
+    if (!options_is_first_process()) return OPTIONS_DONE;
     if (flag->kind == FLAG_HELP)
       help_print();
     else

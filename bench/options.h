@@ -61,6 +61,9 @@ enum options_result options_parse(struct options *options, int argc, char **argv
 /* Checks that need the number of ranks and this machine's memory; complains in the same way. */
 bool options_fit(const struct options *options, int nranks);
 
+/* Whether this is the process of a job that complains for all; true outside jobs. */
+bool options_is_first_process(void);
+
 /* What a rank's buffer must hold. */
 size_t options_buffer_bytes(const struct options *options);
 

@@ -28,7 +28,8 @@ import sys
 import time
 
 # bench/coll.h, bench/worker.h
-COLLS = ['all_reduce', 'all_gather', 'reduce_scatter', 'broadcast', 'reduce', 'alltoall', 'gather', 'scatter', 'sendrecv']
+COLLS = ['all_reduce', 'all_gather', 'reduce_scatter', 'broadcast', 'reduce', 'alltoall', 'gather', 'scatter',
+         'sendrecv']
 TYPES = ['int8', 'uint8', 'int32', None, 'int64', None, 'float16', 'float32', 'float64', None, None, None]
 OPS = ['SUM', 'PRODUCT', 'MAX', 'MIN', None]
 CHECK, TIME, COPY, QUIT = range(4)

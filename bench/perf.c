@@ -8,6 +8,8 @@
 #include "sweep.h"
 #include "tune.h"
 
+#include "base/tuning.h"
+
 #include <signal.h>
 #include <unistd.h>
 
@@ -126,10 +128,11 @@ static int join(struct sweep *sweep) {
   const struct options *options = sweep->meter.options;
   static struct worker worker;
   struct backend *backend = &worker.backend;
-  struct party party = {.name = "shmccl",
-                        .local = &worker,
-                        .average = (enum average)options->average,
-                        .limit_seconds = (double)options->timeout};
+  static struct party party;
+  party = (struct party){.name = "shmccl",
+                         .local = &worker,
+                         .average = (enum average)options->average,
+                         .limit_seconds = (double)options->timeout};
   if (!backend_shmccl_join(backend)) return EXIT_WRONG; /* the library has said why */
   party.nranks = backend->nranks;
   sweep->report->quiet = backend->rank != 0;
@@ -157,6 +160,16 @@ static bool try_files(struct sweep *sweep) {
   return options->tune ? file_try("--tune", options->tune) : record_begin(sweep->record, options);
 }
 
+/* The library would warn and do without: here that would be figures of something else than was asked for. */
+static bool check_tuning_file(const struct options *options) {
+  static struct shmi_tuning table;
+  char message[SHMI_TUNING_MESSAGE_BYTES];
+  const char *path = shmi_tuning_path();
+  if (options->tune || !path || !shmi_tuning_read(path, &table, message)) return true;
+  if (options_is_first_process()) fprintf(stderr, "shmccl-perf: SHMCCL_TUNING_FILE: %s, or unset it\n", message);
+  return false;
+}
+
 static int64_t most_ranks(const struct options *options) {
   int64_t most = options->ranks;
   for (int i = 0; i < options->nrank_counts; i++)
@@ -172,6 +185,7 @@ int main(int argc, char **argv) {
   struct sweep sweep = {.meter.options = &options, .limits = &limits, .report = &report, .record = &record};
   enum options_result parsed = options_parse(&options, argc, argv);
   if (parsed != OPTIONS_RUN) return parsed == OPTIONS_DONE ? EXIT_OK : EXIT_BAD_FLAGS;
+  if (!check_tuning_file(&options)) return EXIT_BAD_FLAGS;
   report_begin(&report, &options, &limits, false);
   if (options.joined) return join(&sweep);
   if (!options_fit(&options, (int)most_ranks(&options)) || !try_files(&sweep)) return EXIT_BAD_FLAGS;

@@ -12,8 +12,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 #include <time.h>
-
-extern char **environ;
+#include <unistd.h>
 
 enum { SCHEMA_VERSION = 1 };
 

@@ -236,7 +236,7 @@ static void settle(struct tuner *t, const struct times *times) {
 }
 
 static enum party_result find_times(struct tuner *t) {
-  struct times times;
+  struct times times = {0};
   char path[64];
   enum party_result result = start(t, 0, &builtin);
   if (result == PARTY_OK) result = start_tuned(t, path, sizeof path);

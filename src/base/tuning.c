@@ -1,7 +1,6 @@
 /* tuning.c - reading the measured table: one keyword a line, everything exactly once, nothing taken on trust. */
 #include "base/tuning.h"
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -53,6 +52,7 @@ struct reader {
   const char *path;
   int line;
   char *message;
+  char cause[SHMI_TUNING_MESSAGE_BYTES / 2];
   struct shmi_tuning_machine here;
   struct shmi_tuning table;
   uint32_t head, set; /* keywords seen: bits by their place in `keywords` */
@@ -69,18 +69,14 @@ struct keyword {
   size_t offset; /* of HEAD in struct shmi_tuning, of SET in shmi_thresholds_t */
 };
 
-static bool refuse(struct reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static bool refuse(struct reader *r, const char *format, ...) {
-  char cause[SHMI_TUNING_MESSAGE_BYTES / 2];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(cause, sizeof cause, format, arguments);
-  va_end(arguments);
+static bool refuse_for(struct reader *r, const char *cause) {
   snprintf(r->message, SHMI_TUNING_MESSAGE_BYTES, "%.120s, line %d: %s: measure anew with shmccl-perf --tune %.60s",
            r->path, r->line, cause, r->path);
   return false;
 }
+
+/* False, after writing the reader's message: the cause is formatted. */
+#define refuse(r, ...) (snprintf((r)->cause, sizeof(r)->cause, __VA_ARGS__), refuse_for((r), (r)->cause))
 
 /* The whole text as digits, with a fraction if `fraction`; strtod() would obey the program's locale. */
 static bool parse(const char *text, bool fraction, double *value) {
@@ -108,7 +104,7 @@ static bool number(struct reader *r, const struct keyword *k, const char *text, 
 }
 
 static bool take_format(struct reader *r, const struct keyword *k, char *text) {
-  double format;
+  double format = 0;
   (void)k;
   if (parse(text, false, &format) && format == SHMI_TUNING_FORMAT) return true;
   return refuse(r, "is of format '%.20s', this library reads format %d", text, SHMI_TUNING_FORMAT);
@@ -130,7 +126,7 @@ static bool take_cpu(struct reader *r, const struct keyword *k, char *text) {
 }
 
 static bool take_cores(struct reader *r, const struct keyword *k, char *text) {
-  double cores;
+  double cores = 0;
   if (!number(r, k, text, false, 1, 1 << 20, &cores)) return false;
   r->table.machine.cores = (int)cores;
   return r->table.machine.cores == r->here.cores ||
@@ -149,7 +145,7 @@ static struct shmi_tuning_set *last_set(struct reader *r) { return &r->table.set
 
 static bool take_threshold(struct reader *r, const struct keyword *k, char *text) {
   const bool chunk = k->offset != offsetof(shmi_thresholds_t, one_shot_most);
-  double bytes;
+  double bytes = 0;
   if (!number(r, k, text, false, 0, chunk ? CHUNK_MOST : (double)SIZE_MOST, &bytes)) return false;
   if (chunk && bytes > 0 && bytes < CHUNK_LEAST)
     return refuse(r, "%s is %.0f, must be 0 (built-in) or at least %d", k->name, bytes, CHUNK_LEAST);
@@ -158,7 +154,7 @@ static bool take_threshold(struct reader *r, const struct keyword *k, char *text
 }
 
 static bool take_ranks(struct reader *r, const struct keyword *k, char *text) {
-  double nranks;
+  double nranks = 0;
   if (!number(r, k, text, false, 2, SHMCCL_MAX_RANKS, &nranks)) return false;
   if (shmi_tuning_find(&r->table, (int)nranks)) return refuse(r, "ranks %d is there twice", (int)nranks);
   if (r->table.nsets == SHMI_TUNING_SETS_MOST) return refuse(r, "more than %d sets of ranks", SHMI_TUNING_SETS_MOST);
@@ -170,7 +166,7 @@ static bool take_ranks(struct reader *r, const struct keyword *k, char *text) {
 static bool take_point(struct reader *r, const struct keyword *k, char *text) {
   struct shmi_tuning_set *set = last_set(r);
   char *second = text + strcspn(text, " ");
-  double bytes, us;
+  double bytes = 0, us = 0;
   if (!*second) return refuse(r, "%s needs two numbers, bytes and microseconds", k->name);
   *second++ = '\0';
   if (!number(r, k, text, false, 1, (double)SIZE_MOST, &bytes)) return false;

@@ -5,7 +5,7 @@ shmccl_add_plugin_test(NAME test_collnet_threads SOURCES test_collnet.c ${collne
 if(TARGET test_collnet_threads)
   target_compile_definitions(test_collnet_threads PRIVATE HARNESS_THREADS)
 endif()
-shmccl_add_plugin_test(NAME test_collnet_trouble SOURCES test_collnet_trouble.c ${collnet_sources} TIMEOUT 200)
+shmccl_add_plugin_test(NAME test_collnet_trouble SOURCES test_collnet_trouble.c ${collnet_sources} TIMEOUT 300)
 if(TARGET test_collnet_trouble)
   target_sources(test_collnet_trouble PRIVATE ${PROJECT_SOURCE_DIR}/src/plugin/helper_cpu.c)
 endif()

@@ -123,14 +123,17 @@ struct rig_exchange *rig_exchanges(int count) {
   return memory;
 }
 
+void rig_barrier(struct rig_exchange *exchange, int rank, int nranks) {
+  __atomic_store_n(&exchange->written[rank], 1, __ATOMIC_RELEASE);
+  for (int r = 0; r < nranks; r++)
+    while (!__atomic_load_n(&exchange->written[r], __ATOMIC_ACQUIRE)) sched_yield();
+}
+
 void *rig_meet(const struct rig *rig, struct rig_exchange *exchange, int rank, int nranks, void *handles[RIG_RANKS]) {
   void *listen_comm = NULL;
   CHECK(rig_listen(rig, 0, exchange->handles[rank], &listen_comm) == NCCL_SUCCESS && listen_comm);
-  __atomic_store_n(&exchange->written[rank], 1, __ATOMIC_RELEASE);
-  for (int r = 0; r < nranks; r++) {
-    while (!__atomic_load_n(&exchange->written[r], __ATOMIC_ACQUIRE)) sched_yield();
-    handles[r] = exchange->handles[r];
-  }
+  rig_barrier(exchange, rank, nranks);
+  for (int r = 0; r < nranks; r++) handles[r] = exchange->handles[r];
   return listen_comm;
 }
 

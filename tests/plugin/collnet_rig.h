@@ -60,6 +60,8 @@ struct rig_exchange *rig_exchanges(int count); /* before the ranks start */
 
 /* Listens, leaves the handle, waits for the others' handles; pointers to them in `handles`. */
 void *rig_meet(const struct rig *rig, struct rig_exchange *exchange, int rank, int nranks, void *handles[RIG_RANKS]);
+/* Waits until all ranks are here; one exchange serves one such meeting. */
+void rig_barrier(struct rig_exchange *exchange, int rank, int nranks);
 /* The whole set-up, which must succeed. */
 void *rig_connect(const struct rig *rig, struct rig_exchange *exchange, int rank, int nranks);
 

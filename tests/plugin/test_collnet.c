@@ -147,7 +147,7 @@ int main(void) {
   for (int version = RIG_OLDEST; version <= RIG_NEWEST; version++) {
     check_support(version);
     struct plan plan = {.seed = seed++, .version = version, .exchange = rig_exchanges(1)};
-    harness_ranks(2 + version % (RANKS_MOST - 1), run_rank, &plan, 100);
+    harness_ranks(2 + version % (RANKS_MOST - 1), run_rank, &plan, 250);
     CHECK(harness_entries(folder) == 0);
   }
   return 0;

@@ -16,7 +16,7 @@
 #include "collnet_rig.h"
 #include "plugin/helper_cpu.h"
 
-enum { COUNT = 1000, MANY = 1 << 16 };
+enum { COUNT = 1000, MANY = 1 << 16, LIMIT_S = 100 };
 
 static int post(const struct rig *rig, void *coll, float *values, void **request) {
   return rig_iallreduce(rig, coll, values, values, COUNT, NCCL_FLOAT32, NCCL_SUM, NULL, NULL, request);
@@ -167,7 +167,7 @@ static void be_refused(int rank, int nranks, void *context) {
 static void refuse(const char *variable, const char *value, void (*harm)(char *), nccl_result_t result,
                    const char *words) {
   struct plan plan = {rig_exchanges(1), harm, variable, value, result, words};
-  harness_processes(3, be_refused, &plan, 20);
+  harness_processes(3, be_refused, &plan, LIMIT_S);
 }
 
 /* Rank 1 never connects. */
@@ -219,6 +219,7 @@ static void leave(int rank, int nranks, void *context) {
   const struct rig rig = rig_open(RIG_NEWEST);
   void *coll = rig_connect(&rig, plan->exchange, rank, nranks);
   use_it(&rig, coll);
+  rig_barrier(plan->exchange + 1, rank, nranks);
   if (rank == 1) {
     static float values[2][COUNT];
     void *request;
@@ -335,8 +336,8 @@ static void check_groups(void) {
 }
 
 static void run(int nranks, harness_rank_fn fn) {
-  struct plan plan = {.exchange = rig_exchanges(1)};
-  harness_processes(nranks, fn, &plan, 30);
+  struct plan plan = {.exchange = rig_exchanges(2)};
+  harness_processes(nranks, fn, &plan, LIMIT_S);
 }
 
 int main(void) {
@@ -353,7 +354,7 @@ int main(void) {
   refuse("SHMCCL_SHM_DIR", "/proc", NULL, NCCL_SYSTEM_ERROR, "rank 2 (pid ");
   refuse("SHMCCL_TUNER", "0", NULL, NCCL_INVALID_USAGE, "the tuner of rank 2 goes by another table");
   run(3, wait_in_vain);
-  harness_outcomes(3, die, &plan, 30, outcomes);
+  harness_outcomes(3, die, &plan, LIMIT_S, outcomes);
   for (int r = 0; r < 3; r++) CHECK_TEXT(r == 1 ? outcomes[r].signal == SIGKILL : !outcomes[r].status, "rank %d", r);
   run(3, leave);
   run(2, disagree);

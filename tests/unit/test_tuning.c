@@ -236,6 +236,26 @@ static void expect_thresholds(int nranks, shmi_thresholds_t wanted) {
   }
 }
 
+/* What is refused is warned about once per process: stderr goes to a file meanwhile. */
+static void a_refused_table_is_done_without(void **state) {
+  const shmi_thresholds_t builtin = {0};
+  char text[2048] = "";
+  FILE *file = tmpfile();
+  int kept = dup(STDERR_FILENO);
+  (void)state;
+  assert_true(file && kept >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
+  setenv("SHMCCL_TUNING_FILE", "/nonexistent", 1);
+  for (int i = 0; i < 3; i++) expect_thresholds(2, builtin);
+  dup2(kept, STDERR_FILENO);
+  close(kept);
+  rewind(file);
+  assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+  fclose(file);
+  assert_non_null(strstr(text, "WARN: SHMCCL_TUNING_FILE: cannot read the tuning file /nonexistent"));
+  assert_non_null(strstr(text, "built-in thresholds are used\n"));
+  assert_ptr_equal(strchr(text, '\n'), strrchr(text, '\n'));
+}
+
 static void communicators_obey(void **state) {
   struct text t = good_text();
   const shmi_thresholds_t builtin = {0};
@@ -248,8 +268,6 @@ static void communicators_obey(void **state) {
   expect_thresholds(3, builtin);
   snprintf(t.line[1], LINE_BYTES, "library 99.0.0");
   write_text(&t);
-  expect_thresholds(2, builtin);
-  setenv("SHMCCL_TUNING_FILE", "/nonexistent", 1);
   expect_thresholds(2, builtin);
   setenv("SHMCCL_TUNING_FILE", "", 1); /* as good as unset */
   assert_null(shmi_tuning_path());
@@ -283,13 +301,10 @@ static int remove_file(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(a_table_is_read),
-      cmocka_unit_test(times_lie_between_the_measured),
-      cmocka_unit_test(every_line_counts),
-      cmocka_unit_test(nonsense_is_refused),
-      cmocka_unit_test(odd_files_are_refused),
-      cmocka_unit_test(communicators_obey),
-      cmocka_unit_test(a_segments_thresholds_are_checked),
+      cmocka_unit_test(a_table_is_read),       cmocka_unit_test(times_lie_between_the_measured),
+      cmocka_unit_test(every_line_counts),     cmocka_unit_test(nonsense_is_refused),
+      cmocka_unit_test(odd_files_are_refused), cmocka_unit_test(a_refused_table_is_done_without),
+      cmocka_unit_test(communicators_obey),    cmocka_unit_test(a_segments_thresholds_are_checked),
   };
   return cmocka_run_group_tests(tests, make_file, remove_file);
 }
