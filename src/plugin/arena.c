@@ -122,7 +122,7 @@ static shmccl_result_t make_arena(struct shmi_arena **out) {
   return SHMCCL_SUCCESS;
 }
 
-/* Links whose sender has gone after this process had left them. */
+/* Links whose sender has gone after this process had left them; an arena of another process has none. */
 static void reclaim(struct shmi_arena *a) {
   for (int i = 0; i < SHMI_NET_LINKS; i++) {
     if (!(a->left & bit(i)) || (a->connected & bit(i)) || shmi_liveness_held(a->segment.lock_fd, SHMI_NET_LOCK + i))
@@ -136,11 +136,8 @@ static void reclaim(struct shmi_arena *a) {
 }
 
 static shmccl_result_t find_arena(struct shmi_arena **out) {
-  for (struct shmi_arena *a = arenas; a; a = a->next) {
-    if (!a->is_owned || !a->segment.named) continue;
-    reclaim(a);
-    if (~a->taken) return *out = a, SHMCCL_SUCCESS;
-  }
+  for (struct shmi_arena *a = arenas; a; a = a->next)
+    if (a->is_owned && a->segment.named && ~a->taken) return *out = a, SHMCCL_SUCCESS;
   return make_arena(out);
 }
 
@@ -182,6 +179,7 @@ static shmccl_result_t listen_locked(struct shmi_arena **out, int *link, uint64_
   struct shmi_arena *a;
   uint32_t ring;
   uint64_t random;
+  for (a = arenas; a; a = a->next) reclaim(a);
   SHMI_RETURN_IF_ERROR(random_bytes(&random, sizeof random));
   SHMI_RETURN_IF_ERROR(choose_ring(&ring));
   SHMI_RETURN_IF_ERROR(find_arena(&a));

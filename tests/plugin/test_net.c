@@ -3,12 +3,10 @@
  * order, several tables at once. Both ends are in this process unless a case forks.
  */
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -175,10 +173,12 @@ static void *register_and_deregister(void *comm) {
   static uint8_t data[4096];
   void *handles[100] = {NULL};
   for (unsigned i = 0; !shmi_observe32(&stop); i = (i + 7) % 100) {
-    if (handles[i])
-      CHECK(net->dereg_mr(comm, handles[i]) == NCCL_SUCCESS), handles[i] = NULL;
-    else
+    if (!handles[i]) {
       CHECK(net->reg_mr(comm, data, sizeof data, NCCL_PTR_HOST, &handles[i]) == NCCL_SUCCESS);
+      continue;
+    }
+    CHECK(net->dereg_mr(comm, handles[i]) == NCCL_SUCCESS);
+    handles[i] = NULL;
   }
   for (int i = 0; i < 100; i++)
     if (handles[i]) CHECK(net->dereg_mr(comm, handles[i]) == NCCL_SUCCESS);
@@ -257,13 +257,13 @@ static void many_connections(void) {
   }
 }
 
-/* A /dev/shm of 100 KiB: no ring fits. Needs the right to mount. */
+/* A /dev/shm of 64 KiB: no ring fits. Needs the right to mount. */
 static void full_folder(const char *folder) {
   char small[512], handle[NCCL_NET_HANDLE_BYTES];
   void *listener;
   snprintf(small, sizeof small, "%s/small", folder);
   CHECK(!mkdir(small, 0700));
-  if (mount("tmpfs", small, "tmpfs", 0, "size=100k")) {
+  if (mount("tmpfs", small, "tmpfs", 0, "size=64k")) {
     printf("# a full /dev/shm: not tried, this user may not mount\n");
   } else {
     setenv("SHMCCL_SHM_DIR", small, 1);
