@@ -87,7 +87,7 @@ def test_interrupted(folder):
                           env=environment()) as process:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     check(process.returncode == 130 and 'no table was written' in out and not err, f'{process.returncode}: {out}{err}')
     check(not os.listdir(folder) and not leftovers() - before, 'something is left')
 

@@ -264,7 +264,7 @@ class Checker:
 
 
 def check_pages(prefix):
-    """The pages name variables, files, flags and findings that there are."""
+    """The pages name variables, files and findings that there are; the two READMEs have the same."""
     c = Checker(os.path.join(SOURCE, "deploy"), prefix)
     for page in ("docs/wsl2.md", "docs/wsl2.zh.md"):
         text = read(SOURCE, page)
@@ -278,6 +278,12 @@ def check_pages(prefix):
         for identity in lines + re.findall(r"`([a-z]+\.[a-z]+)`", text):
             if identity not in finding_ids and not identity.endswith((".zh", ".md", ".so", ".py", ".exe", ".msc", ".toml")):
                 c.complain(page, f"the doctor has no finding {identity}")
+    pair = [read(SOURCE, page) for page in ("README.md", "README.zh.md")]
+    for what, pattern in (("variables", r"^\| `(SHMCCL_\w+)`"), ("code", r"(?ms)^```c\n.*?^```"), ("headings", r"^##( )"),
+                          ("tables", r"^    (?:# | {3,}\d).*"), ("commands", r"^    (?:cmake|cpack|bench/|tests/|export)\S* ?\S*")):
+        english, chinese = (re.findall(pattern, text, re.M) for text in pair)
+        if english != chinese:
+            c.complain("README.zh.md", f"{what} are not README.md's: {set(english) ^ set(chinese)}")
     return c.complaints
 
 
@@ -297,7 +303,7 @@ BREAKS = {  # (file, text, instead)
     "file": ("k8s/ffmpeg/kustomization.yaml", "- smoke-test.sh", "- smoke.sh"),
     "release": ("k8s/cluster/kustomization.yaml", "v0.17.1", "main"),
     "stage": ("Dockerfile", "COPY --from=build", "COPY --from=builder"),
-    "script": ("k8s/benchmark/run.sh", "done", ""),
+    "script": ("k8s/benchmark/run.sh", "run() {", "run( {"),
     "program": ("k8s/benchmark/allreduce.py", "def main():", "def main(:"),
     "number": ("k8s/vllm/deployment.yaml", 'value: "1"', "value: 1"),
 }

@@ -236,6 +236,8 @@ variables("bad value", ("failure", "environment", "SHMCCL_TIMEOUT_MS", "soon"), 
 variables("another network", ("failure", "environment", "NCCL_NET=Socket"), NCCL_NET_PLUGIN="shmccl", NCCL_NET="Socket")
 variables("network alone", ("failure", "environment", "set NCCL_NET_PLUGIN=shmccl"), NCCL_NET="shmccl")
 variables("not let in", ("warning", "environment", "unset both"), NCCL_NET_PLUGIN="shmccl", NCCL_P2P_DISABLE="0")
+variables("kept out", ("warning", "environment", "unset SHMCCL_NCCL_ENV"), NCCL_NET_PLUGIN="shmccl", SHMCCL_NCCL_ENV="0")
+variables("plugin's value", ("failure", "environment", "SHMCCL_NET_BYTES", "much"), NCCL_NET_PLUGIN="shmccl", SHMCCL_NET_BYTES="much")
 variables("host id", ("warning", "environment", "NCCL_HOSTID=r1"), NCCL_HOSTID="r1")
 variables("bare algorithm", ("failure", "environment", "allreduce:collnetchain"), NCCL_ALGO="CollNetChain")
 variables("no copy mode", ("warning", "environment", "2.30.7"), NCCL_SHM_USE_CUDA_MEMCPY="1", more={NCCL: "NCCL version 2.30.7+cuda12.9"})

@@ -52,7 +52,6 @@ has shmccl-tools '/man1/shmccl-perf\.1$'
 check_tools "$work/root/usr"
 
 libraries=$(library_folder "$work/root/usr")
-has libshmccl0 '/libnccl-net-shmccl\.so$'
 NCCL_NET_PLUGIN=$libraries/libnccl-net-shmccl.so root/usr/bin/shmccl-doctor >doctor.txt || true
 grep -q "^ok *plugin\.loads *$libraries/libnccl-net-shmccl.so" doctor.txt || fail "the plugin does not load: $(cat doctor.txt)"
 compile="-pthread -o program $(PKG_CONFIG_PATH=$libraries/pkgconfig "$pkg_config" --cflags --libs shmccl)"

@@ -142,7 +142,7 @@ static uint32_t stop;
 static void *reader(void *unused) {
   (void)unused;
   while (!shmi_observe32(&stop)) {
-    const char *value = getenv("SHMCCL_TEST_LAST");
+    const char *value = getenv("PLUGIN_TEST_LAST");
     CHECK(value && !strcmp(value, "here"));
   }
   return NULL;
@@ -154,10 +154,10 @@ static void run_readers(const struct given *g) {
   (void)g;
   for (int i = 0; i < 200; i++) { /* by setenv: an array that the C library would move */
     char name[32];
-    snprintf(name, sizeof name, "SHMCCL_TEST_%d", i);
+    snprintf(name, sizeof name, "PLUGIN_TEST_%d", i);
     CHECK(!setenv(name, "x", 1));
   }
-  CHECK(!setenv("SHMCCL_TEST_LAST", "here", 1));
+  CHECK(!setenv("PLUGIN_TEST_LAST", "here", 1));
   char **before = environ, *copies[512];
   int n = 0;
   for (; before[n]; n++) copies[n] = before[n];
@@ -171,10 +171,10 @@ static void run_readers(const struct given *g) {
   expect_variable("NCCL_SHM_DISABLE", "1");
   CHECK(environ != before);
   for (int i = 0; i <= n; i++) CHECK_TEXT(before[i] == (i < n ? copies[i] : NULL), "entry %d of the old array", i);
-  CHECK(!setenv("SHMCCL_TEST_AFTER", "1", 1) && !unsetenv("SHMCCL_TEST_0")); /* the C library goes on from it */
+  CHECK(!setenv("PLUGIN_TEST_AFTER", "1", 1) && !unsetenv("PLUGIN_TEST_0")); /* the C library goes on from it */
   expect_variable("NCCL_P2P_DISABLE", "1");
-  expect_variable("SHMCCL_TEST_AFTER", "1");
-  expect_variable("SHMCCL_TEST_0", NULL);
+  expect_variable("PLUGIN_TEST_AFTER", "1");
+  expect_variable("PLUGIN_TEST_0", NULL);
   CHECK(net->finalize(context) == NCCL_SUCCESS);
 }
 

@@ -71,9 +71,8 @@ static unsigned long long capture_of(cudaEvent_t e) {
 }
 
 /* s waits for an event that was recorded in a capture. */
-static cudaError_t wait_captured(struct CUstream_st *s, cudaEvent_t e) {
+static cudaError_t wait_captured(struct CUstream_st *s, cudaEvent_t e, unsigned long long id) {
   struct si_capture *c = captures;
-  const unsigned long long id = capture_of(e);
   while (c && c->id != id) c = c->next;
   if (!c) return cudaErrorCapturedEvent; /* that capture has ended */
   if (c->lost) return cudaErrorStreamCaptureInvalidated;
@@ -88,13 +87,14 @@ static cudaError_t wait_captured(struct CUstream_st *s, cudaEvent_t e) {
   return error;
 }
 
-static cudaError_t wait(struct CUstream_st *s, cudaEvent_t e, bool external) {
+/* id: of the capture in which e was recorded, or 0. One of s and e is in a capture. */
+static cudaError_t wait(struct CUstream_st *s, cudaEvent_t e, unsigned long long id, bool external) {
   if (s->capture && s->capture->lost) return cudaErrorStreamCaptureInvalidated;
   if (external) {
     append_event(s, cudaGraphNodeTypeWaitEvent, e);
     return cudaSuccess;
   }
-  if (capture_of(e)) return wait_captured(s, e);
+  if (id) return wait_captured(s, e, id);
   s->capture->lost = true;
   return cudaErrorStreamCaptureIsolation;
 }
@@ -141,8 +141,9 @@ bool si_captured_record(struct CUstream_st *s, cudaEvent_t e, unsigned flags, cu
 bool si_captured_wait(struct CUstream_st *s, cudaEvent_t e, unsigned flags, cudaError_t *result) {
   const bool external = flags & cudaEventWaitExternal;
   pthread_mutex_lock(&lock);
-  const bool concerned = s->capture || (!external && capture_of(e));
-  if (concerned) *result = wait(s, e, external);
+  const unsigned long long id = external ? 0 : capture_of(e);
+  const bool concerned = s->capture || id;
+  if (concerned) *result = wait(s, e, id, external);
   pthread_mutex_unlock(&lock);
   return concerned;
 }

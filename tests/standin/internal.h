@@ -2,8 +2,8 @@
  * internal.h - what the files of the stand-in share.
  *
  * Locks, each held for a few lines and, where two are needed, taken in this order: capture, event, streams' list,
- * kernels, memory, queue. The threads that do a stream's work take none of them while they work, so that under
- * ThreadSanitizer two pieces of work are ordered by what CUDA orders, and by nothing else.
+ * stream, kernels, memory, queue. The threads that do a stream's work take none of them while they work, but to give
+ * memory back, so that under ThreadSanitizer two pieces of work are ordered by what CUDA orders and by nothing else.
  */
 #ifndef STANDIN_INTERNAL_H
 #define STANDIN_INTERNAL_H
@@ -269,6 +269,7 @@ long si_exec_count(void);
 
 struct si_kernel; /* what cudaKernel_t, cudaFunction_t and CUfunction point to */
 struct si_kernel *si_kernel_of(const void *symbol);
+const void *si_kernel_symbol(const struct si_kernel *kernel);
 const char *si_kernel_name(const struct si_kernel *kernel);
 size_t si_kernel_shared_most(const struct si_kernel *kernel);
 const struct standin_kernel *si_implementation(struct si_kernel *kernel);
@@ -284,7 +285,6 @@ cudaError_t si_prepare_launch(const struct cudaKernelNodeParams *parameters, voi
 si_work_fn si_run_launch;
 void si_check_launch(void *work); /* just before it is pushed: do its addresses mean device memory? */
 void si_describe_launch(void *work, struct cudaKernelNodeParams *parameters, void **addresses);
-const void *si_launched_kernel(const void *work);
 unsigned long si_kernel_count(void);
 
 /* ---- driver.c, memory_ops.c

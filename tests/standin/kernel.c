@@ -55,6 +55,7 @@ struct si_kernel *si_kernel_of(const void *symbol) {
   return k;
 }
 
+const void *si_kernel_symbol(const struct si_kernel *k) { return k->symbol; }
 const char *si_kernel_name(const struct si_kernel *k) { return k->name; }
 
 size_t si_kernel_shared_most(const struct si_kernel *k) {

@@ -90,7 +90,7 @@ cudaError_t si_prepare_launch(const struct cudaKernelNodeParams *p, void **work,
 void si_describe_launch(void *work, struct cudaKernelNodeParams *p, void **addresses) {
   struct work *w = work;
   for (int i = 0; i < w->n_args; i++) addresses[i] = argument(w, i);
-  *p = (struct cudaKernelNodeParams){.func = w->kernel,
+  *p = (struct cudaKernelNodeParams){.func = (void *)(uintptr_t)si_kernel_symbol(w->kernel),
                                      .gridDim = w->config.grid,
                                      .blockDim = w->config.block,
                                      .sharedMemBytes = (unsigned)w->config.shared,

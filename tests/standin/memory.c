@@ -190,7 +190,8 @@ static bool map(struct si_range *r) {
 /* Inaccessible from now on, and not given out again before FREED_KEPT others were freed. */
 static void close_span(char *start, size_t bytes) {
   struct span oldest = {0};
-  mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  if (mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+    si_die("cannot take %zu bytes of memory back", bytes);
   pthread_mutex_lock(&lock);
   struct span *place = &freed[nfreed++ % FREED_KEPT];
   oldest = *place;

@@ -32,6 +32,18 @@ static inline void busy(cudaStream_t stream, int ms) {
   OK(cudaLaunchHostFunc(stream, sleep_ms, (void *)(uintptr_t)ms));
 }
 
+static inline void await_gate(void *gate) {
+  for (int i = 0; i < 300000 && !__atomic_load_n((int *)gate, __ATOMIC_ACQUIRE); i++) usleep(100);
+}
+
+/* The stream stands still until open_gate. *gate must stay until then. */
+static inline void close_gate(cudaStream_t stream, int *gate) {
+  *gate = 0;
+  OK(cudaLaunchHostFunc(stream, await_gate, gate));
+}
+
+static inline void open_gate(int *gate) { __atomic_store_n(gate, 1, __ATOMIC_RELEASE); }
+
 static inline cudaStream_t new_stream(void) {
   cudaStream_t stream;
   OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));

@@ -316,7 +316,7 @@ static void test_kernel_nodes(void) {
   OK(cudaGraphAddEmptyNode(&c, g, &a, 1));
   OK(cudaGraphAddKernelNode(&b, g, &c, 1, &p));
   OK(cudaGraphKernelNodeGetParams(a, &p));
-  CHECK(*(int **)p.kernelParams[0] == d && *(int *)p.kernelParams[1] == 3 && p.gridDim.x == 1);
+  CHECK(p.func == &increment && *(int **)p.kernelParams[0] == d && *(int *)p.kernelParams[1] == 3 && p.gridDim.x == 1);
   n = 4;
   p = parameters_of(args);
   OK(cudaGraphKernelNodeSetParams(b, &p));

@@ -93,14 +93,16 @@ static void test_pools(void) {
   cudaStream_t s = new_stream();
   cudaMemPool_t pool;
   char *d, *e;
+  int gate;
   OK(cudaMallocAsync((void **)&d, 1000, s));
   OK(cudaDeviceGetDefaultMemPool(&pool, 0));
   OK(cudaMallocFromPoolAsync((void **)&e, 1000, pool, s));
-  busy(s, 20);
+  close_gate(s, &gate);
   OK(cudaMemsetAsync(d, 1, 1000, s));
   OK(cudaFreeAsync(d, s));
   OK(cudaFreeAsync(e, s));
   CHECK(standin_stats().device_ranges == 2);
+  open_gate(&gate);
   OK(cudaStreamSynchronize(s));
   CHECK(standin_stats().device_ranges == 0);
   IS(cudaFreeAsync(d, s), cudaErrorInvalidValue);
@@ -182,15 +184,16 @@ static void test_registered_private_memory(void) {
 
 static void test_streams(void) {
   cudaStream_t s = new_stream();
-  int *pinned, x = 1, *d = device_bytes(2 * sizeof *d, 0);
+  int gate, *pinned, x = 1, *d = device_bytes(2 * sizeof *d, 0);
   OK(cudaHostAlloc((void **)&pinned, sizeof *pinned, cudaHostAllocDefault));
   *pinned = 10;
-  busy(s, 30);
+  close_gate(s, &gate);
   OK(cudaMemcpyAsync(&d[0], &x, sizeof x, cudaMemcpyHostToDevice, s));     /* pageable: taken now */
   OK(cudaMemcpyAsync(&d[1], pinned, sizeof x, cudaMemcpyHostToDevice, s)); /* pinned: taken when it is run */
   x = 2;
-  *(volatile int *)pinned = 20;
+  *pinned = 20;
   IS(cudaStreamQuery(s), cudaErrorNotReady);
+  open_gate(&gate);
   OK(cudaStreamSynchronize(s));
   OK(cudaStreamQuery(s));
   CHECK(device_int(&d[0]) == 1 && device_int(&d[1]) == 20);
@@ -206,7 +209,7 @@ static void test_streams(void) {
 
 static void test_legacy_stream(void) {
   cudaStream_t blocking, other = new_stream();
-  int *d = device_bytes(sizeof *d, 0);
+  int gate, *d = device_bytes(sizeof *d, 0);
   OK(cudaStreamCreate(&blocking));
   busy(blocking, 30);
   OK(cudaMemsetAsync(d, 1, sizeof *d, blocking));
@@ -217,9 +220,10 @@ static void test_legacy_stream(void) {
   OK(cudaMemsetAsync(d, 3, sizeof *d, blocking)); /* after the legacy stream's */
   OK(cudaStreamSynchronize(blocking));
   CHECK(device_int(d) == 0x03030303);
-  busy(other, 30);
+  close_gate(other, &gate);
   OK(cudaStreamSynchronize(NULL)); /* not for this one */
-  if (!setting("STANDIN_ONE_QUEUE")) IS(cudaStreamQuery(other), cudaErrorNotReady);
+  IS(cudaStreamQuery(other), cudaErrorNotReady);
+  open_gate(&gate);
   OK(cudaDeviceSynchronize());
   OK(cudaStreamQuery(other));
   OK(cudaStreamDestroy(blocking));
@@ -270,16 +274,18 @@ static void test_host_functions(void) {
 static void test_events(void) {
   cudaStream_t s = new_stream(), t = new_stream();
   cudaEvent_t begin, end;
-  int *d = device_bytes(sizeof *d, 0);
+  int gate, *d = device_bytes(sizeof *d, 0);
   float ms = 0;
   OK(cudaEventCreate(&begin));
   OK(cudaEventCreate(&end));
   OK(cudaEventQuery(end)); /* never recorded */
   OK(cudaEventRecord(begin, s));
   busy(s, 30);
+  close_gate(s, &gate);
   OK(cudaMemsetAsync(d, 1, sizeof *d, s));
   OK(cudaEventRecord(end, s));
   IS(cudaEventQuery(end), cudaErrorNotReady);
+  open_gate(&gate);
   OK(cudaStreamWaitEvent(t, end, 0));
   OK(cudaMemsetAsync(d, 2, sizeof *d, t));
   OK(cudaEventSynchronize(end));
@@ -342,10 +348,7 @@ static void test_memory_ops(void) {
         (offered ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED));
   const CUresult waits = wait(s, (CUdeviceptr)(uintptr_t)flag, 5, CU_STREAM_WAIT_VALUE_GEQ);
   CHECK(waits == (offered == 64 ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED));
-  if (waits == CUDA_SUCCESS && !setting("STANDIN_ONE_QUEUE")) {
-    usleep(10000);
-    IS(cudaStreamQuery(s), cudaErrorNotReady);
-  }
+  if (waits == CUDA_SUCCESS) IS(cudaStreamQuery(s), cudaErrorNotReady);
   if (setting("STANDIN_ONE_QUEUE"))
     __atomic_store_n(flag, 6, __ATOMIC_RELEASE); /* the write would be behind the wait for ever */
   if (offered) CHECK(write(t, (CUdeviceptr)(uintptr_t)flag, 6, CU_STREAM_WRITE_VALUE_DEFAULT) == CUDA_SUCCESS);
@@ -406,13 +409,14 @@ static void test_ordered_errors(void) {
 /* A lost device: what is queued is not done, nobody waits for ever, the other device is well. */
 static void test_lost_device(void) {
   cudaStream_t s = new_stream();
-  int *p = device_bytes(sizeof *p, 1);
+  int gate, *p = device_bytes(sizeof *p, 1);
   cudaEvent_t e;
   OK(cudaEventCreate(&e));
-  busy(s, 20);
+  close_gate(s, &gate);
   OK(cudaMemsetAsync(p, 2, sizeof *p, s));
   OK(cudaEventRecord(e, s));
   standin_break(0, cudaErrorECCUncorrectable);
+  open_gate(&gate);
   IS(cudaStreamSynchronize(s), cudaErrorECCUncorrectable);
   IS(cudaEventSynchronize(e), cudaErrorECCUncorrectable);
   IS(cudaGetLastError(), cudaErrorECCUncorrectable);

@@ -1,10 +1,15 @@
 #!/bin/sh
-# In the benchmark's pod: allreduce.py twice, once with NCCL as it is, once with the plugin. $1: how many GPUs.
+# In the benchmark's pod: allreduce.py with NCCL as it is, with the plugin, and with CollNet. $1: how many GPUs.
 set -eu
-here=$(dirname "$0")
-echo "== shmccl on host memory, $1 ranks"
-/opt/shmccl/bin/shmccl-perf --ranks "$1" -b 8K -e 64M -f 8 all_reduce all_gather
-for plugin in none /opt/shmccl/lib/libnccl-net-shmccl.so; do
-  echo "== NCCL_NET_PLUGIN=$plugin"
-  NCCL_NET_PLUGIN=$plugin torchrun --standalone --nproc-per-node "$1" "$here/allreduce.py"
-done
+here=$(dirname "$0") gpus=$1
+echo "== shmccl on host memory, $gpus ranks"
+/opt/shmccl/bin/shmccl-perf --ranks "$gpus" -b 8K -e 64M -f 8 all_reduce all_gather
+run() { torchrun --standalone --nproc-per-node "$gpus" "$here/allreduce.py"; }
+echo "== NCCL alone"
+NCCL_NET_PLUGIN=none run
+echo "== with the plugin"
+NCCL_NET_PLUGIN=/opt/shmccl/lib/libnccl-net-shmccl.so run
+echo "== with the plugin's CollNet"
+variables=$(/opt/shmccl/bin/shmccl-nccl-env)
+eval "$variables"
+run

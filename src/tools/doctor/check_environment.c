@@ -127,9 +127,15 @@ static bool names_plugin(void) {
 }
 
 static void check_ours_values(struct doctor *d) {
+  static const shmi_local_option_t plugins[] = {SHMI_OPTION_NET_BYTES, SHMI_OPTION_NET_GDR, SHMI_OPTION_NCCL_ENV,
+                                                SHMI_OPTION_TUNER};
   shmi_options_t options;
+  uint64_t value;
   if (shmi_options_read(NULL, &options) != SHMCCL_SUCCESS)
     add(d, DOCTOR_FAILURE, doctor_text(d, "%s", shmccl_last_error()), "no communicator can be created", "as it says");
+  for (size_t i = 0; i < sizeof plugins / sizeof *plugins; i++)
+    if (shmi_option_local(plugins[i], &value) != SHMCCL_SUCCESS)
+      add(d, DOCTOR_FAILURE, doctor_text(d, "%s", shmccl_last_error()), "the plugin refuses to start", "as it says");
 }
 
 static void check_plugin_values(struct doctor *d) {
@@ -141,6 +147,10 @@ static void check_plugin_values(struct doctor *d) {
     add(d, DOCTOR_FAILURE, "NCCL_NET=shmccl without NCCL_NET_PLUGIN",
         "NCCL loads libnccl-net.so only, unless told otherwise, and fails without the network it was asked for",
         "set NCCL_NET_PLUGIN=shmccl");
+  if (is("SHMCCL_NCCL_ENV", "0") && !is("NCCL_SHM_DISABLE", "1"))
+    add(d, DOCTOR_WARNING, "SHMCCL_NCCL_ENV=0, and NCCL_SHM_DISABLE is not 1",
+        "NCCL then keeps to its own shared memory between the GPUs of a host, and never comes to the plugin",
+        "unset SHMCCL_NCCL_ENV, or set NCCL_SHM_DISABLE=1 and NCCL_P2P_DISABLE=1");
   if (is("NCCL_SHM_DISABLE", "0") || is("NCCL_P2P_DISABLE", "0"))
     add(d, DOCTOR_WARNING, "NCCL_SHM_DISABLE=0 or NCCL_P2P_DISABLE=0 beside NCCL_NET_PLUGIN=shmccl",
         "the plugin sets both to 1 where they are not set, so that NCCL comes to it; what is set stays", "unset both");

@@ -25,13 +25,14 @@ void *doctor_room(struct doctor *d, size_t bytes) {
 
 char *doctor_text(struct doctor *d, const char *format, ...) {
   va_list arguments;
+  char *made;
   va_start(arguments, format);
-  const int length = vsnprintf(NULL, 0, format, arguments);
+  const int length = vasprintf(&made, format, arguments);
   va_end(arguments);
+  if (length < 0) no_memory();
   char *text = doctor_room(d, (size_t)length + 1);
-  va_start(arguments, format);
-  vsnprintf(text, (size_t)length + 1, format, arguments);
-  va_end(arguments);
+  memcpy(text, made, (size_t)length + 1);
+  free(made);
   return text;
 }
 

@@ -31,10 +31,8 @@ static _Noreturn void answer(const struct question *q, int out) {
   const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (nowhere >= 0) dup2(nowhere, STDIN_FILENO), dup2(nowhere, STDERR_FILENO);
   dup2(out, STDOUT_FILENO);
-  if (!q->fn) {
-    execvp(q->argv[0], (char *const *)(uintptr_t)q->argv);
-    _exit(127);
-  }
+  if (q->argv) execvp(q->argv[0], (char *const *)(uintptr_t)q->argv);
+  if (!q->fn) _exit(127);
   FILE *stream = fdopen(out, "w");
   if (!stream) _exit(1);
   setvbuf(stream, NULL, _IOLBF, 0); /* what was found before a crash is told */

@@ -296,7 +296,7 @@ static void rank_main(int rank, int nranks, void *context) {
     CHECK_TEXT(g.collective, "collnet connect returned no communicator");
     map(&g);
     if (w->settings.ending == END_QUIET) misuse(&g);
-    traffic(&g, w->settings.iterations * 4);
+    traffic(&g, w->settings.iterations * 2);
   }
   say_goodbye(&g);
   leave(&g);

@@ -2,6 +2,7 @@
  * driver.c - plugin-driver: loads a NCCL net plugin as NCCL does and repeats NCCL's calling pattern, without NCCL and
  * without a GPU. `plugin-driver --help` lists what it can do.
  */
+#include "bench.h"
 #include "cases.h"
 #include "collnet.h"
 #include "traffic.h"
@@ -27,6 +28,7 @@ static const char usage[] =
     "closing,\n"
     "                         deserted, leaks, contexts\n"
     "                         collnet, tuner\n"
+    "                         bench: speed on two cores, beside two memcpys and a line's hand-over (also: --bench)\n"
     "  --ending HOW           of traffic: quiet, abrupt (a rank closes in the midst), kill   [quiet]\n"
     "  --nccl 2.20 ... 2.30   load and call like this NCCL            [the oldest that knows the net version]\n"
     "  --net-version 8 ... 12 look for no newer table                                  [12]\n"
@@ -59,6 +61,7 @@ enum option_code {
   SEED,
   PATIENCE,
   VERBOSE,
+  BENCH,
   HELP
 };
 static const struct option long_options[] = {{"plugin", required_argument, NULL, PLUGIN},
@@ -77,6 +80,7 @@ static const struct option long_options[] = {{"plugin", required_argument, NULL,
                                              {"seed", required_argument, NULL, SEED},
                                              {"patience", required_argument, NULL, PATIENCE},
                                              {"verbose", no_argument, NULL, VERBOSE},
+                                             {"bench", no_argument, NULL, BENCH},
                                              {"help", no_argument, NULL, HELP},
                                              {0}};
 
@@ -121,6 +125,7 @@ static void set(struct settings *s, int option, const char *value) {
   case REPEAT: s->repeat = number(value, 1, 1000000); break;
   case SEED: setenv("SHMCCL_TEST_SEED", value, 1); break;
   case PATIENCE: s->patience_s = number(value, 1, 3600); break;
+  case BENCH: s->pattern = "bench"; break;
   case VERBOSE: s->verbose = true; break;
   case HELP: fputs(usage, stdout); exit(0);
   default: exit(2);
@@ -133,6 +138,7 @@ static run_fn kind_of(const char *pattern) {
   if (traffic_has(pattern)) return traffic_run;
   if (cases_have(pattern)) return cases_run;
   if (!strcmp(pattern, "collnet")) return collnet_run;
+  if (!strcmp(pattern, "bench")) return bench_run;
   return strcmp(pattern, "tuner") ? NULL : tuner_run;
 }
 

@@ -9,11 +9,13 @@
 
 #include "harness.h"
 
-static char folder[] = "/tmp/shmccl-nccl-log-XXXXXX";
+static char folder[512];
 
 void log_begin(void) {
   char pattern[sizeof folder + 16];
-  CHECK(mkdtemp(folder));
+  const char *parent = getenv("TMPDIR");
+  CHECK((size_t)snprintf(folder, sizeof folder, "%s/nccl-log-XXXXXX", parent ? parent : "/tmp") < sizeof folder);
+  CHECK_TEXT(mkdtemp(folder), "cannot make %s", folder);
   snprintf(pattern, sizeof pattern, "%s/%%p", folder);
   setenv("NCCL_DEBUG", "INFO", 1);
   setenv("NCCL_DEBUG_SUBSYS", "INIT,ENV,NET,TUNING", 1);
