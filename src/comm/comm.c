@@ -262,7 +262,7 @@ static void linger(const shmccl_comm_t *comm) {
 }
 
 /* From what all ranks said of themselves, so that all come to the same answer. */
-static bool is_oversubscribed(const shmccl_comm_t *comm) {
+bool shmi_comm_oversubscribed(const shmccl_comm_t *comm, uint32_t threads) {
   uint32_t cpus = 0, quota = UINT32_MAX;
   for (int byte = 0; byte < SHMI_CPU_MASK_BYTES; byte++) {
     unsigned all = 0;
@@ -273,7 +273,7 @@ static bool is_oversubscribed(const shmccl_comm_t *comm) {
     uint32_t granted = shmi_control_of(&comm->world, r)->member.quota;
     if (granted < quota) quota = granted;
   }
-  return (uint32_t)comm->nranks > (cpus < quota ? cpus : quota);
+  return threads * (uint32_t)comm->nranks > (cpus < quota ? cpus : quota);
 }
 
 void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int reader) {
@@ -284,7 +284,7 @@ void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int 
 shmccl_result_t shmi_comm_meet(shmccl_comm_t *comm) {
   if (comm->nranks > 1) SHMI_RETURN_IF_ERROR(await_members(comm));
   shmi_segment_unlink(&comm->segment);
-  comm->oversubscribed = is_oversubscribed(comm);
+  comm->oversubscribed = shmi_comm_oversubscribed(comm, 1);
   SHMI_INFO("rank %d of %d: pid %d, node %d, %s, %s kernels, slots of %zu KiB%s%s", comm->rank, comm->nranks,
             (int)getpid(), shmi_topo_node(), comm->segment.path, shmi_reduce_isa(), comm->world.slot_bytes >> 10,
             comm->oversubscribed ? ", more ranks than CPUs" : "", shmi_topo_is_wsl2() ? ", WSL2" : "");

@@ -35,7 +35,7 @@ struct shmccl_comm {
   uint32_t fork_generation;
   bool slots_allocated;
   uint64_t lanes_allocated; /* bit p: the pair slots toward rank p */
-  bool oversubscribed;      /* more ranks than CPUs: spinning would keep a peer from running */
+  bool oversubscribed;      /* more ranks' threads than CPUs: spinning would keep a peer from running */
   bool finalized, in_group;
   size_t stream_bytes;                /* calls with more user memory write it past the caches */
   const struct shmi_call_id *calling; /* the collective that the owner is in, or NULL */
@@ -61,6 +61,10 @@ shmccl_result_t shmi_comm_create_part(shmccl_comm_t **comm, int nranks, const ui
 shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]);
 /* An object that may be used by this process now: created here, not in a forked parent. */
 shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);
+
+/* Whether ranks of so many busy threads each are more than their CPUs: the same answer on all ranks, once all are
+ * attached. */
+bool shmi_comm_oversubscribed(const shmccl_comm_t *comm, uint32_t threads);
 
 /* Asks that staging not yet allocated comes from the NUMA node of the rank that will read it. */
 void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int reader);

@@ -19,6 +19,7 @@
 #include "plugin/worker.h"
 
 enum { HANDLE_VERSION = 1, CONNECT_MS = 30000, WARM_UP_BYTES = 4096 };
+enum { BUSY_THREADS = 2 };                                /* of a rank: NCCL's progress thread and the worker */
 static const uint64_t HANDLE_MAGIC = 0x6c6c6f636d6873ull; /* "shmcoll" */
 static const uint32_t LISTEN_MAGIC = 0x6c697374, COLL_MAGIC = 0x636f6c6c, REQUEST_MAGIC = 0x72657175;
 static const size_t MOST_BYTES = (size_t)1 << 37; /* of one allreduce of the engine */
@@ -163,6 +164,7 @@ static shmccl_result_t meet(const uint8_t id[SHMI_ID_BYTES], int nranks, int ran
   const uint64_t timeout_ms = options.timeout_ms;
   if (options.timeout_ms > CONNECT_MS) options.timeout_ms = CONNECT_MS;
   SHMI_RETURN_IF_ERROR(shmi_comm_create(comm, nranks, id, rank, &options));
+  (*comm)->oversubscribed = shmi_comm_oversubscribed(*comm, BUSY_THREADS);
   /* The first larger call allocates the staging: a full /dev/shm shall show now, while NCCL can do without CollNet. */
   uint8_t nothing[WARM_UP_BYTES] = {0};
   const shmccl_result_t result =

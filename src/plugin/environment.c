@@ -82,12 +82,14 @@ static char **extended(char **old, int added[VARIABLES]) {
  */
 static void add_variables(int added[VARIABLES]) {
   static char *nothing[] = {NULL};
+  static char **kept; /* leak checkers: it is meant to stay, also when setenv() has replaced it */
   for (int tries = 0; tries < 100; tries++) {
     char **old = environ;
     char **entries = extended(old ? old : nothing, added);
     if (!entries) break;
-    if (shmi_replace_pointer(&environ, old, entries)) return;
-    free(entries);
+    kept = entries;
+    if (shmi_replace_pointer(&environ, old, kept)) return;
+    free(kept);
   }
   memset(added, 0, VARIABLES * sizeof *added);
 }

@@ -140,15 +140,18 @@ static shmccl_result_t progress_sender(struct shmi_net_comm *c) {
 /* ---- receiving ------------------------------------------------------------------------------------------------------
  */
 
-static struct shmi_net_piece *next_piece(struct shmi_net_comm *c, uint64_t *word) {
-  struct shmi_net_piece *p = &c->link->piece[(c->pieces + 1) % SHMI_NET_PIECES];
-  *word = shmi_observe64(&p->word);
-  return shmi_word_generation(*word) == c->pieces + 1 ? p : NULL;
+static const struct shmi_net_piece *next_piece(const struct shmi_net_comm *c) {
+  return &c->link->piece[(c->pieces + 1) % SHMI_NET_PIECES];
+}
+
+static int has_come(const struct shmi_net_comm *c, uint64_t *word) {
+  *word = shmi_observe64(&next_piece(c)->word);
+  return shmi_word_generation(*word) == c->pieces + 1;
 }
 
 static int lacks_piece(struct shmi_net_comm *c) {
   uint64_t word;
-  return !next_piece(c, &word);
+  return !has_come(c, &word);
 }
 
 /* A message's first piece says how long it is and how it comes. */
@@ -199,8 +202,8 @@ static shmccl_result_t progress_receiver(struct shmi_net_comm *c) {
   for (size_t share = 0; c->moved != c->posted && share < SHARE;) {
     struct shmi_net_request *r = request_of(c, c->moved);
     uint64_t word;
-    const struct shmi_net_piece *p = next_piece(c, &word);
-    if (!p) return check_peer(c, lacks_piece);
+    if (!has_come(c, &word)) return check_peer(c, lacks_piece);
+    const struct shmi_net_piece *p = next_piece(c);
     c->checked_ns = 0;
     if (!r->number) SHMI_RETURN_IF_ERROR(begin(c, r, p, shmi_word_signature(word)));
     const size_t bytes = take(c, r, p);

@@ -42,10 +42,9 @@ struct shmi_worker {
 
 /* ---- the worker's thread ----------------------------------------------------------------------------------------- */
 
-/* Yields rather than spins: posters and peers may need this CPU. Where ranks outnumber CPUs each yield would run the
- * others for nothing, so the worker sleeps at once. */
+/* Yields rather than spins: posters and peers may need this CPU. */
 static void await_job(struct shmi_worker *w) {
-  const uint64_t until = shmi_now_ns() + (w->comm->oversubscribed ? 0 : YIELDS_NS);
+  const uint64_t until = shmi_now_ns() + YIELDS_NS;
   do {
     if (!sem_trywait(&w->waiting)) return;
     sched_yield();

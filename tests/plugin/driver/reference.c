@@ -277,7 +277,7 @@ static void pump_send(struct connection *c) {
 static struct request *next_request(struct connection *c) {
   struct request *r = request_at(c, c->posted);
   static _Thread_local unsigned calls;
-  if (r->used || (fault == STALE && ++calls % 16 == 0)) return NULL;
+  if (r->used || c->posted == c->moved + NCCL_NET_MAX_REQUESTS || (fault == STALE && ++calls % 16 == 0)) return NULL;
   *r = (struct request){.connection = c, .used = true};
   c->posted++;
   return r;
@@ -409,7 +409,7 @@ static bool advance(struct request *r) {
   const bool before = r->done;
   if (c->sends && !before) pump_send(c);
   if (!c->sends && !before) pump_recv(c);
-  if (fault == HASTY && c->sends) r->done = true;
+  if (fault == HASTY && c->sends) return true;
   if (fault == EARLY && !c->sends && !before && c->header_got == 8 && receiver_of_next(c) == r) {
     r->size = c->length;
     return true;

@@ -106,7 +106,7 @@ static void *run_block(void *argument) {
 static cudaError_t run_kernel(const struct standin_launch *launch) {
   struct block_thread blocks[MAX_CHANNELS];
   const unsigned n = launch->grid.x;
-  if (n > MAX_CHANNELS || launch->packed_bytes < sizeof(struct kernel_args)) return cudaErrorLaunchFailure;
+  if (n == 0 || n > MAX_CHANNELS || launch->packed_bytes < sizeof(struct kernel_args)) return cudaErrorLaunchFailure;
   for (unsigned i = 0; i < n; i++) {
     blocks[i] = (struct block_thread){.args = launch->args[0], .index = i, .device = launch->device};
     if (i) start(&blocks[i].thread, run_block, &blocks[i]);

@@ -183,13 +183,18 @@ struct kernel_args {
   X(batch, ncclDevWorkBatch, 16, 16)                                                                                   \
   X(kernel_args, ncclDevKernelArgs, 32, 32)
 
+#if NCCL_MINOR == 28
+#define PINNED(in_28, in_30) (in_28)
+#else
+#define PINNED(in_28, in_30) (in_30)
+#endif
 #define PIN_FIELD(ours, field, theirs, name, in_28, in_30)                                                             \
-  _Static_assert(offsetof(struct ours, field) == (NCCL_MINOR == 28 ? in_28 : in_30), #theirs "." #name);
-#define PIN_STRUCT(ours, theirs, in_28, in_30)                                                                         \
-  _Static_assert(sizeof(struct ours) == (NCCL_MINOR == 28 ? in_28 : in_30), #theirs);
+  _Static_assert(offsetof(struct ours, field) == PINNED(in_28, in_30), #theirs "." #name);
+#define PIN_STRUCT(ours, theirs, in_28, in_30) _Static_assert(sizeof(struct ours) == PINNED(in_28, in_30), #theirs);
 LAYOUT_FIELDS(PIN_FIELD)
 LAYOUT_STRUCTS(PIN_STRUCT)
 #undef PIN_FIELD
 #undef PIN_STRUCT
+#undef PINNED
 
 #endif

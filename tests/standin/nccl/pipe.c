@@ -12,11 +12,12 @@
 #include "cudart_standin.h"
 
 void give_up(const char *format, ...) {
+  char text[256];
   va_list arguments;
   va_start(arguments, format);
-  fprintf(stderr, "stand-in NCCL kernels: ");
-  vfprintf(stderr, format, arguments);
-  fprintf(stderr, "\n");
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  fprintf(stderr, "stand-in NCCL kernels: %s\n", text);
   abort();
 }
 
@@ -86,7 +87,7 @@ static void check_addresses(const struct block *b, const struct conn *c, enum pr
 
 static struct pipe_end open_end(const struct pipe *p, struct conn *c) {
   check_addresses(p->block, c, p->protocol);
-  return (struct pipe_end){c, round_up(c->step, (size_t)(p->slices * p->slice_steps))};
+  return (struct pipe_end){c, round_up(c->step, (size_t)p->slices * (size_t)p->slice_steps)};
 }
 
 static bool moves_bytes(const struct function *f) {
@@ -132,6 +133,7 @@ static void combine(const struct pipe *p, unsigned what, struct slice *s) {
   const size_t bytes = s->elements * p->element_bytes;
   void *scaled = NULL;
   if (!bytes || !s->nto) return;
+  if (!s->to[0] || !s->from[0]) give_up("%zu bytes from %p to %p", bytes, s->from[0], s->to[0]);
   if ((what & FROM_INPUT) && p->arithmetic.op == PRE_MUL_SUM) {
     scaled = malloc(bytes);
     arithmetic_before(&p->arithmetic, scaled, s->from[s->nfrom - 1], s->elements);
@@ -176,7 +178,7 @@ static void move_slice(struct pipe *p, unsigned what, const void *in, void *out,
 /* NCCL cuts a chunk into even slices of whole 16 elements, and none below a 32nd of a full one. */
 static void move_simple(struct pipe *p, unsigned what, const char *in, char *out, size_t elements) {
   const size_t full = p->step_elements * (size_t)p->slice_steps;
-  const size_t even = div_up(elements, (size_t)(16 * p->slices)) * 16, each = even > full / 32 ? even : full / 32;
+  const size_t even = div_up(elements, 16 * (size_t)p->slices) * 16, each = even > full / 32 ? even : full / 32;
   for (int s = 0; s < p->slices && !is_aborted(p->block); s++) {
     const size_t begin = (size_t)s * each < elements ? (size_t)s * each : elements;
     const size_t n = elements - begin < each ? elements - begin : each, at = begin * p->element_bytes;

@@ -70,8 +70,7 @@ static void run_type(struct rank *r, enum shmi_collective collective, shmccl_dat
                                  .exact = true});
 }
 
-/* A user's operator: the sum of the inputs times a scalar that is on the host or on the device. Twice the input is the
- * same as each rank counting twice: the average of 2 n inputs is not asked for, only their sum. */
+/* A user's operator: the sum of the inputs times a scalar, which is on the host or on the device. */
 static void run_scaled_sum(struct rank *r, int residence) {
   struct call c = float_sum(r->party, SHMI_ALLREDUCE, 40000);
   struct device_call d = device_call_open(&c, r->rank, r->nranks);
