@@ -139,6 +139,7 @@ case("no interop", "wsl2", {"answers/wsl-version": None}, ("ok", "system.wsl", "
 case("empty", None, {}, ("ok", "system.kind", "unknown"), ("failure", "shm.type", "no /dev/shm"))
 case("no GPU in docker", "docker", {"dev": None, "answers/gpus": None}, ("warning", "gpu.device", "--gpus all"), absent=["gpu.libcuda"])
 case("no GPU in a pod", "pod", {"dev/dxg": None}, ("failure", "gpu.device", "resources.limits"))
+case("the third GPU alone", "docker", {"dev/nvidia0": None, "dev/nvidia1": None, "dev/nvidia2": ""}, ("ok", "gpu.device", "1 GPUs"))
 case("no GPU", "linux", {"dev": None, "answers/gpus": None}, ("warning", "gpu.device"), absent=["gpu.count"])
 
 # ---- memory --------------------------------------------------------------------------------------------------------

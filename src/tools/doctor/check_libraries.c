@@ -36,12 +36,20 @@ static void check_dxg(struct doctor *d) {
     DOCTOR_SAY_OK(d, "gpu.device", "/dev/dxg");
 }
 
+/* A container may have been given any of the GPUs: /dev/nvidia2 alone is right. */
+static int count_nvidia_nodes(struct doctor *d) {
+  int count = 0;
+  for (char **name = doctor_list(d, "/dev"); *name; name++)
+    count += !strncmp(*name, "nvidia", 6) && isdigit((unsigned char)(*name)[6]);
+  return count;
+}
+
 static void check_nvidia_nodes(struct doctor *d) {
-  const bool control = doctor_exists(d, "/dev/nvidiactl"), first = doctor_exists(d, "/dev/nvidia0");
-  if (control && first)
-    DOCTOR_SAY_OK(d, "gpu.device", "/dev/nvidiactl, /dev/nvidia0");
+  const int count = count_nvidia_nodes(d);
+  if (count && doctor_exists(d, "/dev/nvidiactl"))
+    DOCTOR_SAY_OK(d, "gpu.device", "/dev/nvidiactl and %d GPUs in /dev", count);
   else
-    doctor_add(d, (struct doctor_finding){DOCTOR_WARNING, "gpu.device", "no /dev/nvidia0: no NVIDIA GPU here",
+    doctor_add(d, (struct doctor_finding){DOCTOR_WARNING, "gpu.device", "no GPU of NVIDIA in /dev",
                                           "without a GPU shmccl moves host memory only",
                                           d->facts.pod ? "ask for nvidia.com/gpu in resources.limits"
                                           : d->facts.container
