@@ -22,9 +22,10 @@ static const size_t small_sizes[] = {8, 64, 512, 1024, 2048, 4096, 8192};
 
 /* What the ranks tell each other and the one that prints. */
 struct measured {
+  _Alignas(128) uint64_t turn;
+  char rest_of_line[120];
   double copy[2][ROUNDS], net[ROUNDS];                       /* bytes per ns */
   double handover[ROUNDS], way[LENGTH(small_sizes)][ROUNDS]; /* ns */
-  _Alignas(128) uint64_t turn;
 };
 
 struct racer {
@@ -176,7 +177,7 @@ static void race(int rank, int nranks, void *context) {
   const char *why;
   (void)nranks;
   pin(rank);
-  CHECK_TEXT(nccl_comm_begin(world_nccl(r.world, 0), &r.comm, &why), "%s: %s", r.world->settings.plugin, why);
+  CHECK_TEXT(nccl_comm_begin(world_nccl(0), &r.comm, &why), "%s: %s", r.world->settings.plugin, why);
   r.nccl = r.comm.nccl;
   open_both(&r);
   for (int round = -1; round < ROUNDS; round++) { /* the first is for warming up, and overwritten */

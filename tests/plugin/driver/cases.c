@@ -529,7 +529,7 @@ static void run_side(struct side *s) {
   const char *chosen = s->world->settings.pattern, *why;
   harness_rank = s->rank;
   watch_begin(s->rank);
-  CHECK_TEXT(nccl_comm_begin(world_nccl(s->world, 0), &s->comm, &why), "%s: %s", s->world->settings.plugin, why);
+  CHECK_TEXT(nccl_comm_begin(world_nccl(0), &s->comm, &why), "%s: %s", s->world->settings.plugin, why);
   s->nccl = s->comm.nccl;
   for (size_t i = 0; i < LENGTH(cases); i++) {
     if (strcmp(chosen, "cases") != 0 && strcmp(chosen, cases[i].name) != 0) continue;

@@ -287,7 +287,7 @@ static void rank_main(int rank, int nranks, void *context) {
   if (!w->settings.threads) watch_start(w->settings.patience_s);
   watch_begin(rank);
   if (w->settings.ending == END_KILL && rank == victim(w)) prepare_death(&g);
-  CHECK_TEXT(nccl_comm_begin(world_nccl(w, 0), &g.comm, &why), "%s: %s", w->settings.plugin, why);
+  CHECK_TEXT(nccl_comm_begin(world_nccl(0), &g.comm, &why), "%s: %s", w->settings.plugin, why);
   g.nccl = g.comm.nccl;
   CHECK_TEXT(g.nccl->collnet, "no collnet table that NCCL 2.%d would use", g.nccl->minor);
   check_properties(g.nccl);

@@ -36,8 +36,6 @@ struct party {
 
 /* ---- patterns ---------------------------------------------------------------------------------------------------- */
 
-typedef void (*connect_fn)(struct party *p, int peer, int lane, bool lazy);
-
 static void add(struct party *p, int peer, int lane, bool sends, bool lazy) {
   const struct settings *s = &p->world->settings;
   struct link *l = &p->links[p->nlinks++];
@@ -216,7 +214,7 @@ static int chosen_rank(const struct world *w) {
 static void begin(struct party *p) {
   const struct settings *s = &p->world->settings;
   const char *why;
-  CHECK_TEXT(nccl_comm_begin(world_nccl(p->world, p->index), &p->comm, &why), "%s: %s", s->plugin, why);
+  CHECK_TEXT(nccl_comm_begin(world_nccl(p->index), &p->comm, &why), "%s: %s", s->plugin, why);
   check_net(p->comm.nccl);
   p->random = harness_random(world_mix(s->seed, 500 + (unsigned)(p->index * WORLD_RANKS + p->rank)));
   p->links = calloc(MAX_LINKS, sizeof *p->links);

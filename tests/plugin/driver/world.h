@@ -42,7 +42,7 @@ struct world {
 struct world *world_create(const struct settings *settings);
 void world_reset(struct world *w);
 /* This process's copies of NCCL; copy 1 is of another version. */
-struct nccl *world_nccl(const struct world *w, int copy);
+struct nccl *world_nccl(int copy);
 
 /* Runs fn on all ranks as the settings say; all must return. */
 void world_run(struct world *w, harness_rank_fn fn, unsigned seconds);
