@@ -19,7 +19,7 @@ template <class R>
 struct shmi_ahead {
   static const int accumulators = SHMI_VECTOR / (int)sizeof(typename R::element);
   static const int registers = accumulators * (((int)sizeof(typename R::accumulator) + 3) / 4);
-  static const int value = registers <= 8 ? 4 : 2;
+  static const int value = registers <= 8 ? 4 : R::is_byte ? 1 : 2;
 };
 
 template <class R>

@@ -19,6 +19,7 @@
 
 #define SHMI_REDUCTION(name, bits, type, LOAD, COMBINE, FINISH)                                                        \
   struct name {                                                                                                        \
+    static const bool is_byte = sizeof(type) == 1;                                                                     \
     typedef uint##bits##_t element;                                                                                    \
     typedef type accumulator;                                                                                          \
     static __device__ __forceinline__ accumulator load(element x) { return (accumulator)LOAD(x); }                     \
