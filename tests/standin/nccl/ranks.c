@@ -106,6 +106,7 @@ void device_call_fill(struct device_call *d) {
   call_fill(&d->prepared, &d->host);
   upload(d->device_a, &d->host.a);
   upload(d->device_b, &d->host.b);
+  CHECK_CUDA(cudaDeviceSynchronize()); /* cudaMemcpy may return before the device has all of it */
 }
 
 struct device_call device_call_open(const struct call *c, int rank, int nranks) {

@@ -79,6 +79,7 @@ static void open_message(struct message *m, int rank) {
     uint8_t *bytes = content(m);
     m->send = device_poison(m->bytes);
     CHECK_CUDA(cudaMemcpy(m->send, bytes, m->bytes, cudaMemcpyHostToDevice));
+    CHECK_CUDA(cudaDeviceSynchronize()); /* which cudaMemcpy need not have waited for */
     free(bytes);
   }
   if (m->to == rank) m->recv = device_poison(m->bytes);
