@@ -1,5 +1,5 @@
-/* Included before everything. From glibc 2.38 on, <stdlib.h> and <stdio.h> turn strtol and scanf into C23's, which older
- * ones do not have: what is built here must run with glibc 2.35 (tests/install/check_files.sh). */
+/* Included before everything. From glibc 2.38 on, <stdlib.h> and <stdio.h> turn strtol and scanf into C23's, which
+ * older ones do not have: what is built here must run with glibc 2.35 (tests/install/check_files.sh). */
 #include <features.h>
 
 #ifdef __GLIBC_USE_C2X_STRTOL /* 2.38 */

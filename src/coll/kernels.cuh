@@ -15,15 +15,13 @@
 enum { SHMI_VECTOR = 16 }; /* bytes */
 
 /* Vectors that a thread has under way: 64 bytes, and fewer where their accumulators would not fit the registers. */
-template <class R>
-struct shmi_ahead {
+template <class R> struct shmi_ahead {
   static const int accumulators = SHMI_VECTOR / (int)sizeof(typename R::element);
   static const int registers = accumulators * (((int)sizeof(typename R::accumulator) + 3) / 4);
   static const int value = registers <= 8 ? 4 : R::is_byte ? 1 : 2;
 };
 
-template <class R>
-struct shmi_cuda_block {
+template <class R> struct shmi_cuda_block {
   int tid, nthreads;
   uint32_t step;
   const struct shmi_world *world;
@@ -33,32 +31,28 @@ struct shmi_cuda_block {
   shmi_vector<R, SHMI_UNIT> unit; /* under reduction */
 };
 
-template <class R>
-static __device__ __forceinline__ void shmi_block_sync(const shmi_cuda_block<R> *) {
+template <class R> static __device__ __forceinline__ void shmi_block_sync(const shmi_cuda_block<R> *) {
   __syncthreads();
 }
 
-template <class R>
-static __device__ __forceinline__ int shmi_block_agree(const shmi_cuda_block<R> *, int error) {
+template <class R> static __device__ __forceinline__ int shmi_block_agree(const shmi_cuda_block<R> *, int error) {
   return __syncthreads_or(error);
 }
 
-template <class R>
-static __device__ __forceinline__ uint32_t *shmi_block_left(const shmi_cuda_block<R> *b) {
+template <class R> static __device__ __forceinline__ uint32_t *shmi_block_left(const shmi_cuda_block<R> *b) {
   return b->left;
 }
 
-template <class R>
-static __device__ __forceinline__ uint64_t shmi_block_now(const shmi_cuda_block<R> *) {
+template <class R> static __device__ __forceinline__ uint64_t shmi_block_now(const shmi_cuda_block<R> *) {
   uint64_t now;
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   return now;
 }
 
-/* ---- units -------------------------------------------------------------------------------------------------------- */
+/* ---- units --------------------------------------------------------------------------------------------------------
+ */
 
-template <class R>
-union shmi_unit_elements {
+template <class R> union shmi_unit_elements {
   uint64_t unit;
   typename R::element elements[SHMI_UNIT / sizeof(typename R::element)];
 };
@@ -69,20 +63,19 @@ static __device__ __forceinline__ void shmi_block_reduce_first(shmi_cuda_block<R
   b->unit.first(in.elements);
 }
 
-template <class R>
-static __device__ __forceinline__ void shmi_block_reduce_next(shmi_cuda_block<R> *b, uint64_t unit) {
+template <class R> static __device__ __forceinline__ void shmi_block_reduce_next(shmi_cuda_block<R> *b, uint64_t unit) {
   shmi_unit_elements<R> in = {unit};
   b->unit.next(in.elements);
 }
 
-template <class R>
-static __device__ __forceinline__ uint64_t shmi_block_reduce_last(const shmi_cuda_block<R> *b) {
+template <class R> static __device__ __forceinline__ uint64_t shmi_block_reduce_last(const shmi_cuda_block<R> *b) {
   shmi_unit_elements<R> out;
   b->unit.last(out.elements, b->world->nranks);
   return out.unit;
 }
 
-/* ---- copies ------------------------------------------------------------------------------------------------------- */
+/* ---- copies -------------------------------------------------------------------------------------------------------
+ */
 
 static __device__ __forceinline__ bool shmi_aligned(const void *a, const void *b, const void *c) {
   return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) & (SHMI_VECTOR - 1)) == 0;
@@ -121,7 +114,8 @@ static __device__ void shmi_block_copy(const shmi_cuda_block<R> *b, uint8_t *to_
   shmi_copy_elements(b, to_user, to_slot, from, vectors * SHMI_VECTOR, bytes);
 }
 
-/* ---- reductions --------------------------------------------------------------------------------------------------- */
+/* ---- reductions ---------------------------------------------------------------------------------------------------
+ */
 
 template <class R>
 static __device__ void shmi_reduce_elements(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
@@ -132,16 +126,14 @@ static __device__ void shmi_reduce_elements(const shmi_cuda_block<R> *b, uint8_t
     shmi_vector<R, sizeof(element)> vector;
     element value;
     vector.first((const element *)(shmi_operand_of(w, b->call, op, 0, b->step) + i));
-    for (int r = 1; r < w->nranks; r++)
-      vector.next((const element *)(shmi_operand_of(w, b->call, op, r, b->step) + i));
+    for (int r = 1; r < w->nranks; r++) vector.next((const element *)(shmi_operand_of(w, b->call, op, r, b->step) + i));
     vector.last(&value, w->nranks);
     if (to_user) *(element *)(to_user + i) = value;
     if (to_slot) *(element *)(to_slot + i) = value;
   }
 }
 
-template <class R>
-union shmi_vector_elements {
+template <class R> union shmi_vector_elements {
   uint4 data;
   typename R::element elements[SHMI_VECTOR / sizeof(typename R::element)];
 };
@@ -180,10 +172,12 @@ static __device__ void shmi_block_reduce(const shmi_cuda_block<R> *b, uint8_t *t
   shmi_reduce_elements(b, to_user, to_slot, op, vectors * SHMI_VECTOR, bytes);
 }
 
-/* ---- the kernel --------------------------------------------------------------------------------------------------- */
+/* ---- the kernel ---------------------------------------------------------------------------------------------------
+ */
 
 template <class R>
-static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS) shmi_kernel(const __grid_constant__ struct shmi_launch launch) {
+static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS)
+    shmi_kernel(const __grid_constant__ struct shmi_launch launch) {
   __shared__ struct shmi_share share;
   __shared__ uint32_t left;
   shmi_cuda_block<R> block;

@@ -27,8 +27,8 @@ nccl_result_t shmi_plugin_devices(int *ndevices) {
 static nccl_result_t check(int device, const void *properties) {
   const struct shmi_plugin_log log = shmi_context_newest_log(); /* NCCL gives no context here */
   if (device == 0 && properties) return NCCL_SUCCESS;
-  return shmi_plugin_error(&log, NCCL_INVALID_ARGUMENT, "getProperties: device %d, properties %p: there is device 0 only",
-                           device, properties);
+  return shmi_plugin_error(&log, NCCL_INVALID_ARGUMENT,
+                           "getProperties: device %d, properties %p: there is device 0 only", device, properties);
 }
 
 nccl_result_t shmi_plugin_properties_v8(int device, nccl_net_properties_v8_t *properties) {

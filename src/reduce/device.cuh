@@ -69,8 +69,7 @@ SHMI_FLOAT_REDUCTIONS(e5m2, 8, float, shmi_e5m2_to_f32, shmi_e5m2_from_f32)
 /* ---- several elements at once ------------------------------------------------------------------------------------ */
 
 /* `bytes` of user or staging memory as elements, kept in registers: every index must be a constant after unrolling. */
-template <class R, int bytes>
-struct shmi_vector {
+template <class R, int bytes> struct shmi_vector {
   static const int length = bytes / (int)sizeof(typename R::element);
   typename R::accumulator values[length];
 
