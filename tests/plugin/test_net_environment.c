@@ -20,6 +20,9 @@ static char lines[4096]; /* what the plugin logged */
 static int warnings;
 
 static void logger(nccl_log_level_t level, unsigned long subsystems, const char *file, int line, const char *format,
+                   ...) __attribute__((format(printf, 5, 6)));
+
+static void logger(nccl_log_level_t level, unsigned long subsystems, const char *file, int line, const char *format,
                    ...) {
   const size_t length = strlen(lines);
   va_list arguments;
