@@ -6,7 +6,8 @@
  * PCIe path), the same for CPU threads, processes on one mapping and CUDA blocks. The 8-byte word is the largest unit
  * that every path keeps whole.
  *
- * SHMI_BREAK_PUBLISH and SHMI_BREAK_OBSERVE build the broken variants: the negative controls of tests/race.
+ * SHMI_BREAK_PUBLISH and SHMI_BREAK_OBSERVE build the broken variants: negative controls of tests/collectives and
+ * tests/device.
  */
 #ifndef SHMI_ORDERING_H
 #define SHMI_ORDERING_H

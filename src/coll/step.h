@@ -22,7 +22,7 @@
 
 #include "coll/plan.h"
 
-/* What differs between executors (coll/host.h; a CUDA block later) is included before this file.
+/* What differs between executors (coll/host.h, or coll/device.h's) is included before this file.
  *
  * SHMI_BLOCK has tid, nthreads, step, world and call.
  *

@@ -73,6 +73,8 @@ void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int 
 
 /* The launcher that shmccl_comm_init_env() would believe, and what it says, unchecked (NULL: nothing). NULL: none. */
 const char *shmi_launcher_seen(const char **rank, const char **nranks);
+/* Whether a launcher's variables show that this job has ranks on other hosts; its name. */
+int shmi_job_spans_hosts(const char **launcher);
 
 /* ---- abort.c: the first error of a communicator is its last ---- */
 
@@ -145,11 +147,6 @@ void shmi_select_device(const struct shmi_world *channel, int channels, const sh
                         struct shmi_call *call);
 /* "allreduce of 12 float32, sum" */
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes);
-
-/* ---- environment.c ---- */
-
-/* Whether a launcher's variables show that this job has ranks on other hosts; its name. */
-int shmi_job_spans_hosts(const char **launcher);
 
 /* ---- collectives.c, api.c ---- */
 
