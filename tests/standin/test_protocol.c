@@ -149,7 +149,7 @@ static void replay(struct rank *ranks) {
 /* As one registration. */
 static void *open_segment(struct setting *s) {
   void *segment, *device;
-  s->options.staging_bytes = RANKS * (2400 << 10);
+  s->options.staging_bytes = RANKS * (2800 << 10);
   CHECK(shmi_layout_make(&s->header, RANKS, s->options.staging_bytes, &s->options) && s->header.channels);
   segment = mmap(NULL, s->header.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CHECK(segment != MAP_FAILED);
