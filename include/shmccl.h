@@ -75,7 +75,8 @@ typedef enum shmccl_result {
   SHMCCL_ERROR_PEER_DIED = 7,        /* a rank's process ended, or it destroyed its communicator too early */
   SHMCCL_ERROR_MISMATCH = 8,         /* ranks disagree: collective, count, type, operator, root, number of ranks */
   SHMCCL_ERROR_ABORTED = 9,          /* shmccl_comm_abort() was called on some rank */
-  SHMCCL_ERROR_INTERNAL = 10         /* a defect of this library: please report it */
+  SHMCCL_ERROR_INTERNAL = 10,        /* a defect of this library: please report it */
+  SHMCCL_ERROR_CUDA = 11             /* a call of CUDA failed, or the GPU did */
 } shmccl_result_t;
 
 /* A short fixed text for `result`, such as "invalid argument". Never NULL; static storage. Since 0.1. */
@@ -137,6 +138,13 @@ typedef enum shmccl_algorithm {
   SHMCCL_ALGORITHM_TWO_SHOT = 2  /* every rank reduces its share, then all collect the shares: two exchanges */
 } shmccl_algorithm_t;
 
+/* What memory a communicator moves, besides that of the host. */
+typedef enum shmccl_memory {
+  SHMCCL_MEMORY_AUTO = 0, /* as CUDA if every rank's process uses a GPU already, else as HOST */
+  SHMCCL_MEMORY_HOST = 1,
+  SHMCCL_MEMORY_CUDA = 2 /* also device memory, of the GPU that the creating thread uses (init_all: GPU rank % GPUs) */
+} shmccl_memory_t;
+
 /* Options of one communicator. Start from SHMCCL_CONFIG_INITIALIZER: zero means "the default", which the environment
  * variable named beside the field can change. All ranks must pass the same values; disagreement is an error at init.
  * The struct grows at its end only; `size` tells the library which version the caller was compiled with. */
@@ -146,9 +154,10 @@ typedef struct shmccl_config {
   uint64_t staging_bytes;       /* most staging of all ranks together; SHMCCL_STAGING_BYTES; default and limit 64 MiB */
   uint64_t chunk_bytes;         /* most bytes staged by a rank in one step; SHMCCL_CHUNK_BYTES; default by size */
   shmccl_algorithm_t algorithm; /* SHMCCL_ALGORITHM (auto, one-shot, two-shot); default auto */
+  shmccl_memory_t memory;       /* SHMCCL_MEMORY (auto, host, cuda); default auto */
 } shmccl_config_t;
 #define SHMCCL_CONFIG_INITIALIZER                                                                                      \
-  { sizeof(shmccl_config_t), 0, 0, 0, SHMCCL_ALGORITHM_AUTO }
+  { sizeof(shmccl_config_t), 0, 0, 0, SHMCCL_ALGORITHM_AUTO, SHMCCL_MEMORY_AUTO }
 
 /* Makes a new id from random bits. Called by one rank; the others get its bytes. An id serves one communicator; it may
  * be used again once all ranks of that one have been created. Since 0.1. */

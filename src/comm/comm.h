@@ -28,6 +28,7 @@ struct shmccl_comm {
   int rank, nranks;
   struct shmccl_comm *parent; /* while it is made by a split: whose ranks `family` come; else NULL */
   uint64_t family;
+  struct shmi_device *device;  /* comm/device.h; NULL: host memory only */
   shmi_options_t options;      /* in force, the same on all ranks */
   struct shmi_segment segment; /* with one rank: none, and world lies in private memory */
   struct shmi_world world;
@@ -44,6 +45,7 @@ struct shmccl_comm {
   uint32_t lit, lit_seen[SHMCCL_MAX_RANKS];
   struct shmi_distance distances[SHMCCL_MAX_RANKS];
   uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
+  uint32_t abort_logged;                                       /* shmi_claim: who logs it */
   shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
   struct shmi_message *messages;
@@ -86,6 +88,11 @@ shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int
 shmccl_result_t shmi_abort_look(shmccl_comm_t *comm);
 /* A peer's word carries another signature than ours: raises the mismatch and says what either rank called. */
 shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer);
+/* For the watchdog of device memory (watchdog.c), beside the owner. note: as raise, for a call that the owner is not in
+ * any more; message NULL: a mismatch. notice: as look; whether there is an error. */
+void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
+                     const char *message);
+bool shmi_abort_notice(shmccl_comm_t *comm);
 /* As look, without reporting, for any thread. */
 shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm);
 

@@ -161,6 +161,7 @@ static nccl_result_t check_handles(const struct listener *l, void *handles[], in
 static shmccl_result_t meet(const uint8_t id[SHMI_ID_BYTES], int nranks, int rank, shmccl_comm_t **comm) {
   shmi_options_t options;
   SHMI_RETURN_IF_ERROR(shmi_options_read(NULL, &options));
+  options.memory = SHMCCL_MEMORY_HOST;
   const uint64_t timeout_ms = options.timeout_ms;
   if (options.timeout_ms > CONNECT_MS) options.timeout_ms = CONNECT_MS;
   SHMI_RETURN_IF_ERROR(shmi_comm_create(comm, nranks, id, rank, &options));

@@ -70,8 +70,9 @@ struct shmi_member {
   uint32_t pid;   /* in its own pid namespace: for messages only */
   int32_t node;   /* NUMA node at attach, -1 if unknown */
   uint32_t quota; /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
-  uint32_t channels; /* how many its GPU can use, plus 1; 0: not known yet; published */
-  uint8_t pad[SHMI_LINE - 20];
+  uint32_t device_channels; /* that it has allocated; 0: it has no GPU in use */
+  uint32_t registered;      /* of those of all ranks, for its GPU, plus 1; 0: not known yet; published */
+  uint8_t pad[SHMI_LINE - 24];
 };
 
 enum { SHMI_CPU_MASK_BYTES = SHMI_LINE };

@@ -5,7 +5,6 @@
  */
 #include <sys/mman.h>
 
-#include "../device/kernels.h"
 #include "calls.h"
 #include "coll/kernels.h"
 #include "coll/launch.h"
@@ -165,7 +164,6 @@ int main(void) {
   struct harness_random random = harness_random(harness_seed());
   struct rank ranks[RANKS] = {0};
   struct setting s = {0};
-  device_kernels_register();
   void *segment = open_segment(&s);
   for (int n = 0; n < RANKS; n++) set_up(&ranks[n], n, &s);
   for (int i = 0; i < CALLS; i++) {
