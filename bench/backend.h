@@ -21,6 +21,7 @@ struct backend_ops {
 struct backend {
   const struct backend_ops *ops;
   void *handle;
+  void *stream; /* of the rank's GPU, which calls are enqueued on; NULL: buffers are host memory */
   int rank;
   int nranks;
   char error[256];
@@ -29,7 +30,7 @@ struct backend {
 bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const shmccl_unique_id_t *id,
                          const shmccl_config_t *config);
 /* As a rank that torchrun, mpirun or srun started. */
-bool backend_shmccl_join(struct backend *backend);
+bool backend_shmccl_join(struct backend *backend, const shmccl_config_t *config);
 /* All ranks' `bytes`, one after the other, to every rank. */
 bool backend_shmccl_share(struct backend *backend, const void *mine, void *all, size_t bytes);
 

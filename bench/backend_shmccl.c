@@ -30,8 +30,9 @@ static shmccl_result_t exchange(const struct backend *backend, const struct poin
   shmccl_result_t result = shmccl_group_start(comm);
   for (int i = 0; i < p->messages && result == SHMCCL_SUCCESS; i++) {
     const size_t at = (size_t)i * bytes;
-    result = shmccl_send((const char *)send + at, p->count, type, next, comm, NULL);
-    if (result == SHMCCL_SUCCESS) result = shmccl_recv((char *)recv + at, p->count, type, before, comm, NULL);
+    result = shmccl_send((const char *)send + at, p->count, type, next, comm, backend->stream);
+    if (result == SHMCCL_SUCCESS)
+      result = shmccl_recv((char *)recv + at, p->count, type, before, comm, backend->stream);
   }
   shmccl_result_t end = shmccl_group_end(comm);
   return result == SHMCCL_SUCCESS ? end : result;
@@ -43,14 +44,16 @@ static bool run(struct backend *backend, const struct point *p, const void *send
   shmccl_redop_t op = (shmccl_redop_t)p->op;
   shmccl_result_t result = SHMCCL_ERROR_INVALID_ARGUMENT;
   switch (p->coll) {
-  case COLL_ALL_REDUCE: result = shmccl_allreduce(send, recv, p->count, type, op, comm, NULL); break;
-  case COLL_ALL_GATHER: result = shmccl_allgather(send, recv, p->count, type, comm, NULL); break;
-  case COLL_REDUCE_SCATTER: result = shmccl_reduce_scatter(send, recv, p->count, type, op, comm, NULL); break;
-  case COLL_BROADCAST: result = shmccl_broadcast(send, recv, p->count, type, p->root, comm, NULL); break;
-  case COLL_REDUCE: result = shmccl_reduce(send, recv, p->count, type, op, p->root, comm, NULL); break;
-  case COLL_ALLTOALL: result = shmccl_alltoall(send, recv, p->count, type, comm, NULL); break;
-  case COLL_GATHER: result = shmccl_gather(send, recv, p->count, type, p->root, comm, NULL); break;
-  case COLL_SCATTER: result = shmccl_scatter(send, recv, p->count, type, p->root, comm, NULL); break;
+  case COLL_ALL_REDUCE: result = shmccl_allreduce(send, recv, p->count, type, op, comm, backend->stream); break;
+  case COLL_ALL_GATHER: result = shmccl_allgather(send, recv, p->count, type, comm, backend->stream); break;
+  case COLL_REDUCE_SCATTER:
+    result = shmccl_reduce_scatter(send, recv, p->count, type, op, comm, backend->stream);
+    break;
+  case COLL_BROADCAST: result = shmccl_broadcast(send, recv, p->count, type, p->root, comm, backend->stream); break;
+  case COLL_REDUCE: result = shmccl_reduce(send, recv, p->count, type, op, p->root, comm, backend->stream); break;
+  case COLL_ALLTOALL: result = shmccl_alltoall(send, recv, p->count, type, comm, backend->stream); break;
+  case COLL_GATHER: result = shmccl_gather(send, recv, p->count, type, p->root, comm, backend->stream); break;
+  case COLL_SCATTER: result = shmccl_scatter(send, recv, p->count, type, p->root, comm, backend->stream); break;
   case COLL_SENDRECV: result = exchange(backend, p, send, recv); break;
   }
   return check(backend, result);
@@ -75,10 +78,10 @@ bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const sh
   return true;
 }
 
-bool backend_shmccl_join(struct backend *backend) {
+bool backend_shmccl_join(struct backend *backend, const shmccl_config_t *config) {
   *backend = (struct backend){.ops = &ops};
   shmccl_comm_t *comm;
-  if (!check(backend, shmccl_comm_init_env(&comm, NULL))) return false;
+  if (!check(backend, shmccl_comm_init_env(&comm, config))) return false;
   backend->handle = comm;
   return check(backend, shmccl_comm_count(comm, &backend->nranks)) &&
          check(backend, shmccl_comm_user_rank(comm, &backend->rank));
@@ -105,5 +108,5 @@ bool backend_peer_open(struct backend *backend, char *version) {
   int code = shmccl_version();
   if (!check_loaded(backend)) return false;
   snprintf(version, 64, "%d.%d.%d", code / 10000, code / 100 % 100, code % 100);
-  return backend_shmccl_join(backend);
+  return backend_shmccl_join(backend, NULL);
 }

@@ -77,11 +77,13 @@ static double cache_bytes(void) {
   return kib > 0 ? kib * 1024 : 32 << 20;
 }
 
-void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus) {
+void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus, int gpus) {
   *limits = (struct limits){.nranks = nranks, .cores = CPU_COUNT(cpus), .cpus = *cpus, .cache_bytes = cache_bytes()};
+  limits->link.gpus = gpus < nranks ? gpus : nranks;
 }
 
 void bounds_measure_latency(struct limits *limits) {
+  if (limits->link.gpus) return;
   if (limits->cores > 1 && limits->nranks > 1) limits->handover = best_ping_pong(&limits->cpus, 0, 1, false);
   if (limits->nranks > limits->cores) limits->turn = best_ping_pong(&limits->cpus, 0, 0, true);
 }
@@ -115,7 +117,8 @@ static enum party_result measure_rate(const struct limits *limits, struct party 
 }
 
 /* The buffers of many ranks together stay at a GiB, which is out of any cache still. */
-enum party_result bounds_measure_copies(struct limits *limits, struct party *party) {
+enum party_result bounds_measure_rates(struct limits *limits, struct party *party) {
+  if (limits->link.gpus) return link_measure(&limits->link, party);
   uint64_t bytes = party->nranks <= 8 ? MEMORY_COPY_BYTES : (512u << 20) / (unsigned)party->nranks & ~63u;
   enum party_result result = measure_rate(limits, party, CACHED_COPY_BYTES, 4000, &limits->cached);
   return result == PARTY_OK ? measure_rate(limits, party, bytes, 1, &limits->memory) : result;
@@ -138,6 +141,7 @@ static double copy_seconds(const struct limits *limits, double footprint_bytes, 
 }
 
 double bounds_seconds(const struct limits *limits, const struct point *point) {
+  if (limits->link.gpus) return link_seconds(&limits->link, point, limits->nranks);
   int nranks = limits->nranks, ranks_of_a_core = (nranks + limits->cores - 1) / limits->cores;
   double bytes = (double)point_recv_bytes(point, nranks), all = footprint(point, nranks);
   double latency = fmax(limits->handover, limits->turn * ranks_of_a_core) / point->messages;

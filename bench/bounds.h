@@ -5,7 +5,7 @@
 #ifndef BENCH_BOUNDS_H
 #define BENCH_BOUNDS_H
 
-#include "party.h"
+#include "link.h"
 
 #include <sched.h>
 
@@ -23,14 +23,15 @@ struct limits {
   double cache_bytes;
   struct copy_rate cached;
   struct copy_rate memory;
+  struct link link; /* in place of all latencies and rates above, with ranks on GPUs */
 };
 
-/* cpus: those that the ranks may use, together. */
-void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus);
+/* cpus: those that the ranks may use, together. gpus: how many there are; 0: ranks are on host memory. */
+void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus, int gpus);
 /* Measures the latencies, in two threads of this process; the ranks should rest. */
 void bounds_measure_latency(struct limits *limits);
 /* Has the party's ranks copy. Again is better: the best rates seen count. */
-enum party_result bounds_measure_copies(struct limits *limits, struct party *party);
+enum party_result bounds_measure_rates(struct limits *limits, struct party *party);
 
 /* The least seconds that the point can take: the largest of
  *   - one cache line's way from core to core, or the turns that a core takes to run each of its ranks once (shared by
@@ -38,7 +39,7 @@ enum party_result bounds_measure_copies(struct limits *limits, struct party *par
  *   - the bytes that the busiest rank must write to its recvbuf, at the rate of one rank alone;
  *   - the bytes that all ranks must, at the rate of all together.
  * Rates are those in cache if all buffers fit into half the last-level cache, those of memory if they exceed it twice,
- * and in between by the logarithm of the buffers' size. */
+ * and in between by the logarithm of the buffers' size. On GPUs: link_seconds(). */
 double bounds_seconds(const struct limits *limits, const struct point *point);
 
 #endif

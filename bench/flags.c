@@ -10,6 +10,8 @@ const char *const peer_names[] = {"openmpi", "mpich", "gloo", "against", NULL};
 /* What --peer takes; the library of --against has a flag of its own. */
 static const char *const peer_choices[] = {"openmpi", "mpich", "gloo", NULL};
 
+const char *const memory_names[] = {"host", "cuda", NULL};
+
 #define SIZE_MOST (1ll << 46)
 #define AT(field) offsetof(struct options, field)
 const struct flag flags[FLAG_COUNT] = {
@@ -19,6 +21,8 @@ const struct flag flags[FLAG_COUNT] = {
      "start N ranks, each a thread of one process, instead"},
     {NULL, "", "no-pin", NULL, FLAG_SWITCH, true, AT(no_pin), 0, 0, NULL,
      "leave ranks to the scheduler [a core each, if they suffice]"},
+    {NULL, "", "memory", "WHERE", FLAG_CHOICE, false, AT(memory), 0, 0, memory_names,
+     "host, or cuda: a GPU for each rank, in turn [cuda if there is a GPU]"},
     {"What is run", "b", "minbytes", "SIZE", FLAG_SIZE, false, AT(minbytes), 1, SIZE_MOST, NULL, "smallest size [8]"},
     {NULL, "e", "maxbytes", "SIZE", FLAG_SIZE, true, AT(maxbytes), 1, SIZE_MOST, NULL, "largest size [64M]"},
     {NULL, "f", "stepfactor", "N", FLAG_NUMBER, false, AT(stepfactor), 2, 1 << 16, NULL,
@@ -45,6 +49,8 @@ const struct flag flags[FLAG_COUNT] = {
      "time each iteration too: columns i_min, i_max, i_p99, i_cv% [0]"},
     {NULL, "K", "per_iter_skip", "N", FLAG_NUMBER, false, AT(skip), 0, EACH_MOST - 1, NULL,
      "... without each round's first N [0]"},
+    {NULL, "G", "cudagraph", "N", FLAG_NUMBER, false, AT(graphs), 0, 1000000, NULL,
+     "cuda: capture the iterations as a graph and replay it N times [0]"},
     {NULL, "c", "check", "0|1", FLAG_NUMBER, false, AT(check), 0, 1, NULL,
      "compare every element of one run of each row [1]"},
     {NULL, "N", "run_cycles", "N", FLAG_NUMBER, false, AT(cycles), 0, 1000000000, NULL,
@@ -73,7 +79,11 @@ const char *list_text(char *text, size_t size, const char *const *names, const c
   size_t used = 0;
   text[0] = '\0';
   for (int i = 0; names[i] && used < size; i++)
-    used += (size_t)snprintf(text + used, size - used, "%s%s", i ? ", " : "", names[i]);
-  if (used < size) snprintf(text + used, size - used, " or %s", last);
+    used += (size_t)snprintf(text + used, size - used, "%s%s",
+                             !i                     ? ""
+                             : last || names[i + 1] ? ", "
+                                                    : " or ",
+                             names[i]);
+  if (last && used < size) snprintf(text + used, size - used, " or %s", last);
   return text;
 }

@@ -13,6 +13,7 @@ enum flag_kind {
   FLAG_RANKS,  /* numbers, separated by commas */
   FLAG_ROOT,   /* low..high, or all */
   FLAG_NAME,   /* one of names, or all */
+  FLAG_CHOICE, /* one of names */
   FLAG_TEXT,
   FLAG_PEER,
   FLAG_SWITCH,
@@ -34,10 +35,10 @@ struct flag {
   const char *help;
 };
 
-enum { FLAG_COUNT = 30 };
+enum { FLAG_COUNT = 32 };
 extern const struct flag flags[FLAG_COUNT];
 
-/* The names, joined: "a, b or last". */
+/* The names, joined: "a, b or last"; last: NULL for the last of the names. */
 const char *list_text(char *text, size_t size, const char *const *names, const char *last);
 
 void help_print(void);

@@ -40,6 +40,7 @@ static const char intro[] =
     "  shmccl-perf -t 4 -d all -o all -b 1M -e 1M all   everything at one size, ranks as threads\n"
     "  shmccl-perf --json now.json all && bench/plot now.json\n"
     "                                                   curves\n"
+    "  shmccl-perf -t 2 -G 10 all_reduce                on GPUs: replays of a CUDA graph\n"
     "  shmccl-perf --tune my.tuning                     measure thresholds; export SHMCCL_TUNING_FILE=my.tuning\n"
     "  mpirun -n 4 shmccl-perf -e 1M reduce_scatter     as the ranks of an MPI job\n";
 
@@ -52,22 +53,23 @@ static const char columns[] =
     "          buffers hold a block per rank, 1 otherwise: comparable over numbers of ranks, and with a link's speed\n"
     "  #wrong  elements that differ from the known result, and bytes written out of bounds: must be 0\n"
     "  i_...   of single iterations (-I 1): least, most, 99th percentile (us), deviation in % of the mean\n"
-    "  bound   the least time that this machine allows, from copy rates and latencies measured in the same run\n"
+    "  bound   the least time that this machine allows, from copy rates and latencies measured in the same run;\n"
+    "          on GPUs: for the bytes that must cross the link of the busiest one\n"
     "  time/bound  1 is perfect. Above 2 at small sizes is usual: the bound has one hand-over of a cache line only\n"
     "  peer    its time for the same call, and how many of our calls fit into one of its: above 1 we are faster\n\n"
     "Exit code: 0 all right; 1 wrong results or a rank failed; 2 bad flags or files; 130 interrupted (what was\n"
     "measured is summed up, and written to --json).";
 
 void help_print(void) {
-  char types[256], ops[64], peers[64];
+  char types[256], ops[64], peers[64], where[24];
   const char *const *choices = NULL;
   puts(intro);
   print_colls();
   print_flags();
   for (const struct flag *flag = flags; flag < flags + FLAG_COUNT; flag++)
     if (flag->kind == FLAG_PEER) choices = flag->names;
-  printf("\nSIZE is in bytes, with K, M, G or T for powers of 1024.\nTYPE: %s\nOP: %s\nPEER: %s\n\n",
+  printf("\nSIZE is in bytes, with K, M, G or T for powers of 1024.\nTYPE: %s\nOP: %s\nPEER: %s\nWHERE: %s\n\n",
          list_text(types, sizeof types, type_names, "all"), list_text(ops, sizeof ops, op_names, "all"),
-         list_text(peers, sizeof peers, choices, "mpi"));
+         list_text(peers, sizeof peers, choices, "mpi"), list_text(where, sizeof where, memory_names, NULL));
   puts(columns);
 }

@@ -177,11 +177,16 @@ struct rank_job {
 static void *rank_main(void *argument) {
   const struct rank_job *job = argument;
   struct worker worker = {0};
-  const shmccl_config_t *config = job->setup ? &job->setup->config : NULL;
+  const bool on_gpu = job->options->memory == MEMORY_CUDA;
+  shmccl_config_t config = SHMCCL_CONFIG_INITIALIZER;
+  if (job->setup) config = job->setup->config;
+  config.memory = on_gpu ? SHMCCL_MEMORY_CUDA : SHMCCL_MEMORY_HOST;
   if (pinning(job->options, job->nranks, job->cpus)) worker_pin(job->cpus, job->rank);
-  if (!worker_open(&worker, options_buffer_bytes(job->options))) {
-    fprintf(stderr, "shmccl-perf: rank %d: no memory for its buffers\n", job->rank);
-  } else if (backend_shmccl_open(&worker.backend, job->nranks, job->rank, job->id, config)) {
+  if ((on_gpu && !gpu_use(job->rank, worker.error)) ||
+      !worker_open(&worker, options_buffer_bytes(job->options), on_gpu)) {
+    fprintf(stderr, "shmccl-perf: rank %d: %s\n", job->rank, worker.error);
+  } else if (backend_shmccl_open(&worker.backend, job->nranks, job->rank, job->id, &config)) {
+    if (on_gpu) worker.backend.stream = gpu_stream(worker.gpu);
     if (worker_serve(&worker, job->fd, "")) worker.backend.ops->close(&worker.backend);
   }
   worker_close(&worker);

@@ -9,6 +9,7 @@
 
 /* A round lasts as long as the slowest party needs for ROUND_SECONDS of work, but the fastest (often thousands of calls
  * a second) gets FASTEST_SECONDS unless the slowest would then need more than SLOWEST_SECONDS. */
+enum { GRAPH_ITERS = 20 }; /* of a graph at most, unless -n says otherwise */
 static const double ROUND_SECONDS = 0.03, FASTEST_SECONDS = 0.005, SLOWEST_SECONDS = 0.3;
 
 static enum party_result note(struct meter *meter, int party, enum party_result result) {
@@ -22,9 +23,9 @@ static enum party_result tell(struct meter *meter, int party, const struct comma
 
 /* One run on known data; also finds out whether the party has such a call. */
 static enum party_result check(struct meter *meter, int party, const struct point *point, struct measured *m) {
-  struct command command = {.kind = COMMAND_CHECK, .point = *point};
+  struct command command = {.kind = COMMAND_CHECK, .point = *point, .graphs = (uint64_t)meter->options->graphs};
   struct outcome outcome;
-  if (!meter->options->check) command.kind = COMMAND_TIME, command.iters = 1;
+  if (!meter->options->check) command.kind = COMMAND_TIME, command.iters = 1, command.graphs = 0;
   enum party_result result = tell(meter, party, &command, &outcome);
   if (result != PARTY_OK) return result;
   m->done = outcome.supported;
@@ -61,6 +62,7 @@ static enum party_result choose_iters(struct meter *meter, int nparties, const s
     slowest = fmax(slowest, seconds);
   }
   double iters = fmin(fmax(ROUND_SECONDS / slowest, FASTEST_SECONDS / fastest), SLOWEST_SECONDS / slowest);
+  if (o->graphs) iters = fmin(iters / (double)o->graphs, GRAPH_ITERS);
   command->iters = (uint64_t)fmax((double)o->skip + 1, fmin(iters, EACH_MOST));
   if (o->iters > 0) command->iters = (uint64_t)o->iters;
   uint64_t warmup = command->iters / 5 < 1 ? 1 : command->iters / 5 > 5 ? 5 : command->iters / 5;
@@ -102,14 +104,15 @@ static void conclude(struct measured *m, uint64_t iters, double *each) {
 }
 
 enum party_result measure(struct meter *meter, int nparties, const struct point *point, struct measured *m) {
-  struct command command = {.kind = COMMAND_TIME, .point = *point, .each = meter->options->each > 0};
+  const struct options *o = meter->options;
+  struct command command = {.kind = COMMAND_TIME, .point = *point, .each = o->each > 0, .graphs = (uint64_t)o->graphs};
   double *each[PARTIES_MOST] = {0};
   enum party_result result = PARTY_OK;
   memset(m, 0, (size_t)nparties * sizeof *m);
   for (int i = 0; i < nparties && result == PARTY_OK; i++) result = check(meter, i, point, &m[i]);
   if (result == PARTY_OK) result = choose_iters(meter, nparties, point, m, &command);
   for (int i = 0; i < nparties && command.each && result == PARTY_OK; i++) {
-    each[i] = malloc((size_t)meter->options->rounds * command.iters * sizeof **each);
+    each[i] = malloc((size_t)o->rounds * command.iters * sizeof **each);
     if (!each[i]) result = note(meter, i, party_fail(meter->parties[i], "no memory for its iterations"));
   }
   if (result == PARTY_OK) result = run_rounds(meter, nparties, &command, each, m);

@@ -10,12 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* In a job, only the first process complains. */
-bool options_is_first_process(void) {
+int options_job_rank(void) {
   static const char *const names[] = {"RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "SHMCCL_RANK"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (getenv(names[i])) return atoi(getenv(names[i])) == 0;
-  return true;
+    if (getenv(names[i])) return atoi(getenv(names[i]));
+  return 0;
 }
 
 static bool in_a_job(void) {
@@ -24,7 +23,7 @@ static bool in_a_job(void) {
 }
 
 __attribute__((format(printf, 1, 2))) static bool complain(const char *format, ...) {
-  if (!options_is_first_process()) return false;
+  if (options_job_rank()) return false; /* in a job, only the first process complains */
   va_list args;
   va_start(args, format);
   fputs("shmccl-perf: ", stderr);
@@ -86,13 +85,15 @@ static bool set_number(const struct flag *flag, const char *given, const char *t
                   (long long)flag->high, flag->kind == FLAG_ROOT ? ", or all" : "");
 }
 
+/* FLAG_NAME: or all. */
 static bool set_name(const struct flag *flag, const char *given, const char *text, int64_t *value) {
+  const char *last = flag->kind == FLAG_NAME ? "all" : NULL;
   char list[256];
   *value = -1;
-  if (!strcmp(text, "all")) return true;
+  if (last && !strcmp(text, last)) return true;
   for (int i = 0; flag->names[i]; i++)
     if (!strcmp(text, flag->names[i])) *value = i;
-  return *value >= 0 || complain("%s %s: must be %s", given, text, list_text(list, sizeof list, flag->names, "all"));
+  return *value >= 0 || complain("%s %s: must be %s", given, text, list_text(list, sizeof list, flag->names, last));
 }
 
 static bool set_peer(const struct flag *flag, const char *given, const char *text, struct options *options) {
@@ -132,7 +133,8 @@ static bool set_flag(const struct flag *flag, const char *given, const char *tex
   switch (flag->kind) {
   case FLAG_SIZE: return set_size(flag, given, text, value);
   case FLAG_NUMBER: return set_number(flag, given, text, value);
-  case FLAG_NAME: return set_name(flag, given, text, value);
+  case FLAG_NAME:
+  case FLAG_CHOICE: return set_name(flag, given, text, value);
   case FLAG_PEER: return set_peer(flag, given, text, options);
   case FLAG_RANKS: return set_ranks(flag, given, text, options);
   case FLAG_TEXT: return set_text(flag, given, text, options);
@@ -189,7 +191,7 @@ static enum options_result parse_word(struct options *options, int argc, char **
     return OPTIONS_BAD;
   }
   if (flag->kind == FLAG_HELP || flag->kind == FLAG_VERSION) {
-    if (!options_is_first_process()) return OPTIONS_DONE;
+    if (options_job_rank()) return OPTIONS_DONE;
     if (flag->kind == FLAG_HELP)
       help_print();
     else
@@ -226,6 +228,7 @@ static bool check_messages(const struct options *o) {
     if (o->colls[i] != COLL_SENDRECV)
       return complain("-m %lld: groups of this library hold sends and receives only: use it with sendrecv, not %s",
                       (long long)o->messages, colls[o->colls[i]].name);
+  if (o->graphs && o->each) return complain("-I times single calls, -G graphs of many: give one of them");
   if (o->skip && !o->each) return complain("-K leaves out iterations of -I 1: give both");
   if (o->each && o->iters > EACH_MOST)
     return complain("-n %lld: with -I 1 a round has %d iterations at most", (long long)o->iters, EACH_MOST);
@@ -289,6 +292,7 @@ enum options_result options_parse(struct options *options, int argc, char **argv
                               .type = SHMCCL_FLOAT32,
                               .op = SHMCCL_SUM,
                               .rounds = -1,
+                              .memory = -1,
                               .argc = argc,
                               .argv = argv};
   for (int i = 1; i < argc; i++) {
@@ -296,6 +300,27 @@ enum options_result options_parse(struct options *options, int argc, char **argv
     if (result != OPTIONS_RUN) return result;
   }
   return check_together(options) ? OPTIONS_RUN : OPTIONS_BAD;
+}
+
+/* Whether something runs that only knows host memory. */
+static bool beside_host_memory(const struct options *o) {
+  bool beside = o->library || o->tune;
+  for (int i = 0; i < PEER_COUNT; i++) beside |= o->peers[i];
+  return beside;
+}
+
+bool options_choose_memory(struct options *o) {
+  const bool wanted = o->memory == MEMORY_CUDA;
+  if (wanted && beside_host_memory(o))
+    return complain("--memory cuda: --peer, --library and --against measure host memory: leave them out");
+  if (o->memory < 0 && beside_host_memory(o)) o->memory = MEMORY_HOST;
+  if (o->memory != MEMORY_HOST) gpu_find(&o->gpus);
+  if (wanted && !o->gpus.count) return complain("--memory cuda: %s", o->gpus.missing);
+  if (o->memory < 0) o->memory = o->gpus.count ? MEMORY_CUDA : MEMORY_HOST;
+  if (o->graphs && o->memory == MEMORY_HOST)
+    return complain("-G: graphs are for ranks on GPUs: %s",
+                    *o->gpus.missing ? o->gpus.missing : "needs --memory cuda, without peers");
+  return true;
 }
 
 /* What the kernel says can be allocated without swapping, or the cgroup's limit if that is lower; 0 if unknown. */

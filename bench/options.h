@@ -5,12 +5,17 @@
 #define BENCH_OPTIONS_H
 
 #include "coll.h"
+#include "gpu.h"
 
 #include <stdio.h>
 
 /* The last is another build of this library, which --against names. */
 enum { PEER_OPENMPI, PEER_MPICH, PEER_GLOO, PEER_AGAINST, PEER_COUNT };
 extern const char *const peer_names[PEER_COUNT + 1];
+
+/* Where buffers lie. */
+enum { MEMORY_HOST, MEMORY_CUDA };
+extern const char *const memory_names[];
 
 enum { ROUNDS_MOST = 1001, RANK_COUNTS_MOST = 16 };
 
@@ -39,6 +44,8 @@ struct options {
   int64_t unalign;
   int64_t rounds;
   int64_t no_pin;
+  int64_t memory; /* -1 until options_choose_memory() */
+  int64_t graphs; /* replays; 0: no graph */
   int64_t timestamps;
   const char *json;
   const char *tune;
@@ -47,9 +54,10 @@ struct options {
   bool peers[PEER_COUNT];
   int colls[COLL_COUNT]; /* in the order given */
   int ncolls;
-  bool joined;    /* one rank of a job that torchrun, mpirun or srun started */
-  uint64_t given; /* a bit for each flag that was, by its place in the table */
-  int argc;       /* the command line, for the record */
+  struct gpus gpus; /* with MEMORY_CUDA */
+  bool joined;      /* one rank of a job that torchrun, mpirun or srun started */
+  uint64_t given;   /* a bit for each flag that was, by its place in the table */
+  int argc;         /* the command line, for the record */
   char **argv;
 };
 
@@ -58,11 +66,14 @@ enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_BAD };
 /* OPTIONS_DONE: --help or --version was answered. OPTIONS_BAD: one line on stderr says what is wrong. */
 enum options_result options_parse(struct options *options, int argc, char **argv);
 
+/* Host memory, or that of the GPUs that there are. Complains in the same way. */
+bool options_choose_memory(struct options *options);
+
 /* Checks that need the number of ranks and this machine's memory; complains in the same way. */
 bool options_fit(const struct options *options, int nranks);
 
-/* Whether this is the process of a job that complains for all; true outside jobs. */
-bool options_is_first_process(void);
+/* This process's rank in a job, as its launcher says; 0 outside jobs. */
+int options_job_rank(void);
 
 /* What a rank's buffer must hold. */
 size_t options_buffer_bytes(const struct options *options);

@@ -39,7 +39,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%s: cannot connect to %s\n", argv[0], argv[1]);
     return 1;
   }
-  if (!worker_open(&worker, strtoull(argv[2], NULL, 10))) {
+  if (!worker_open(&worker, strtoull(argv[2], NULL, 10), false)) {
     fprintf(stderr, "%s: no memory for two buffers of %s bytes\n", argv[0], argv[2]);
     return 1;
   }

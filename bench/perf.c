@@ -38,7 +38,7 @@ static int conclude(const struct sweep *sweep, enum party_result result) {
 /* Measures the machine, then the rows. */
 static int run_sweep(struct sweep *sweep) {
   sweep->meter.failed = sweep->meter.parties[0];
-  enum party_result result = bounds_measure_copies(sweep->limits, sweep->meter.parties[0]);
+  enum party_result result = bounds_measure_rates(sweep->limits, sweep->meter.parties[0]);
   if (result == PARTY_OK) {
     report_head(sweep->report);
     result = sweep_run(sweep);
@@ -75,7 +75,7 @@ static enum party_result start(struct sweep *sweep, struct party *ours, struct p
   const struct options *options = sweep->meter.options;
   cpu_set_t cpus;
   find_cpus(&cpus);
-  bounds_begin(sweep->limits, (int)options->ranks, &cpus);
+  bounds_begin(sweep->limits, (int)options->ranks, &cpus, options->gpus.count);
   sweep->meter.failed = sweep->meter.parties[0] = ours;
   sweep->meter.nparties = 1;
   enum party_result result = party_start_own(ours, options, (int)options->ranks, &cpus, NULL);
@@ -112,16 +112,26 @@ static void stop_joined(int number) {
 }
 
 /* The launcher may have given each rank a core of its own: what the job may use is all of them together. */
-static bool join_limits(struct limits *limits, struct backend *backend) {
+static bool join_limits(struct limits *limits, struct backend *backend, int gpus) {
   cpu_set_t mine, all[SHMCCL_MAX_RANKS], cpus;
   CPU_ZERO(&mine);
   CPU_ZERO(&cpus);
   if (sched_getaffinity(0, sizeof mine, &mine)) CPU_SET(0, &mine);
   if (!backend_shmccl_share(backend, &mine, all, sizeof mine)) return false;
   for (int r = 0; r < backend->nranks; r++) CPU_OR(&cpus, &cpus, &all[r]);
-  bounds_begin(limits, backend->nranks, &cpus);
+  bounds_begin(limits, backend->nranks, &cpus, gpus);
   if (backend->rank == 0) bounds_measure_latency(limits);
   return true;
+}
+
+static void say_joined(const struct worker *worker) {
+  fprintf(stderr, "shmccl-perf: rank %d: %s\n", options_job_rank(), worker->error);
+}
+
+static bool join_comm(struct backend *backend, bool on_gpu) {
+  shmccl_config_t config = SHMCCL_CONFIG_INITIALIZER;
+  config.memory = on_gpu ? SHMCCL_MEMORY_CUDA : SHMCCL_MEMORY_HOST;
+  return backend_shmccl_join(backend, &config);
 }
 
 static int join(struct sweep *sweep) {
@@ -133,7 +143,9 @@ static int join(struct sweep *sweep) {
                          .local = &worker,
                          .average = (enum average)options->average,
                          .limit_seconds = (double)options->timeout};
-  if (!backend_shmccl_join(backend)) return EXIT_WRONG; /* the library has said why */
+  const bool on_gpu = options->memory == MEMORY_CUDA;
+  if (on_gpu && !gpu_use(options_job_rank(), worker.error)) return say_joined(&worker), EXIT_WRONG;
+  if (!join_comm(backend, on_gpu)) return EXIT_WRONG; /* the library has said why */
   party.nranks = backend->nranks;
   sweep->report->quiet = backend->rank != 0;
   if (!sweep->report->quiet) {
@@ -141,11 +153,9 @@ static int join(struct sweep *sweep) {
     signal(SIGTERM, stop_joined);
   }
   if (!options_fit(options, party.nranks)) return EXIT_BAD_FLAGS;
-  if (!worker_open(&worker, options_buffer_bytes(options))) {
-    fprintf(stderr, "shmccl-perf: rank %d: no memory for its buffers: lower -e\n", backend->rank);
-    return EXIT_WRONG;
-  }
-  if (!join_limits(sweep->limits, backend)) return EXIT_WRONG;
+  if (!worker_open(&worker, options_buffer_bytes(options), on_gpu)) return say_joined(&worker), EXIT_WRONG;
+  if (on_gpu) backend->stream = gpu_stream(worker.gpu);
+  if (!join_limits(sweep->limits, backend, options->gpus.count)) return EXIT_WRONG;
   if (backend->rank == 0 && !record_begin(sweep->record, options)) return EXIT_BAD_FLAGS;
   sweep->meter.parties[0] = &party;
   sweep->meter.nparties = 1;
@@ -166,7 +176,7 @@ static bool check_tuning_file(const struct options *options) {
   char message[SHMI_TUNING_MESSAGE_BYTES];
   const char *path = shmi_tuning_path();
   if (options->tune || !path || !shmi_tuning_read(path, &table, message)) return true;
-  if (options_is_first_process()) fprintf(stderr, "shmccl-perf: SHMCCL_TUNING_FILE: %s, or unset it\n", message);
+  if (!options_job_rank()) fprintf(stderr, "shmccl-perf: SHMCCL_TUNING_FILE: %s, or unset it\n", message);
   return false;
 }
 
@@ -185,7 +195,7 @@ int main(int argc, char **argv) {
   struct sweep sweep = {.meter.options = &options, .limits = &limits, .report = &report, .record = &record};
   enum options_result parsed = options_parse(&options, argc, argv);
   if (parsed != OPTIONS_RUN) return parsed == OPTIONS_DONE ? EXIT_OK : EXIT_BAD_FLAGS;
-  if (!check_tuning_file(&options)) return EXIT_BAD_FLAGS;
+  if (!options_choose_memory(&options) || !check_tuning_file(&options)) return EXIT_BAD_FLAGS;
   report_begin(&report, &options, &limits, false);
   if (options.joined) return join(&sweep);
   if (!options_fit(&options, (int)most_ranks(&options)) || !try_files(&sweep)) return EXIT_BAD_FLAGS;

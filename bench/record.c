@@ -8,6 +8,7 @@
 
 #include "base/tuning.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -31,7 +32,8 @@ static void put_option(struct json *json, const struct options *o, const struct 
   int64_t value = *(const int64_t *)field;
   switch (flag->kind) {
   case FLAG_TEXT: return json_string(json, flag->name, *(const char *const *)field);
-  case FLAG_NAME: return json_string(json, flag->name, value < 0 ? "all" : flag->names[value]);
+  case FLAG_NAME:
+  case FLAG_CHOICE: return json_string(json, flag->name, value < 0 ? "all" : flag->names[value]);
   case FLAG_SWITCH: return json_bool(json, flag->name, value);
   default: return value < 0 ? json_null(json, flag->name) : json_whole(json, flag->name, value);
   }
@@ -58,7 +60,7 @@ static void put_environment(struct json *json) {
   json_end_object(json);
 }
 
-static void put_machine(struct json *json, const struct limits *limits) {
+static void put_machine(struct json *json, const struct limits *limits, const struct gpus *gpus) {
   struct utsname kernel;
   struct shmi_tuning_machine machine = shmi_tuning_this_machine();
   json_object(json, "machine");
@@ -66,6 +68,9 @@ static void put_machine(struct json *json, const struct limits *limits) {
   json_whole(json, "cores_online", machine.cores);
   json_whole(json, "cores_used", limits->cores);
   json_number(json, "cache_bytes", limits->cache_bytes);
+  json_list(json, "gpus");
+  for (int i = 0; i < limits->link.gpus; i++) json_string(json, NULL, gpus->names[i]);
+  json_end_list(json);
   json_string(json, "kernel", uname(&kernel) ? NULL : kernel.release);
   json_string(json, "architecture", uname(&kernel) ? NULL : kernel.machine);
   json_end_object(json);
@@ -87,13 +92,18 @@ static void put_versions(struct json *json, const struct meter *meter) {
 
 static void put_bounds(struct json *json, const struct limits *l) {
   json_object(json, "bounds");
+  const double host = l->link.gpus ? NAN : 1, gpu = l->link.gpus ? 1 : NAN; /* null: not measured */
   json_whole(json, "ranks", l->nranks);
-  json_number(json, "memory_copy_gbs", l->memory.alone * 1e-9);
-  json_number(json, "memory_copy_together_gbs", l->memory.together * 1e-9);
-  json_number(json, "cache_copy_gbs", l->cached.alone * 1e-9);
-  json_number(json, "cache_copy_together_gbs", l->cached.together * 1e-9);
-  json_number(json, "line_handover_us", l->handover * 1e6);
-  json_number(json, "rank_turn_us", l->turn * 1e6);
+  json_number(json, "memory_copy_gbs", host * l->memory.alone * 1e-9);
+  json_number(json, "memory_copy_together_gbs", host * l->memory.together * 1e-9);
+  json_number(json, "cache_copy_gbs", host * l->cached.alone * 1e-9);
+  json_number(json, "cache_copy_together_gbs", host * l->cached.together * 1e-9);
+  json_number(json, "line_handover_us", host * l->handover * 1e6);
+  json_number(json, "rank_turn_us", host * l->turn * 1e6);
+  json_number(json, "link_to_host_gbs", gpu * l->link.out * 1e-9);
+  json_number(json, "link_from_host_gbs", gpu * l->link.in * 1e-9);
+  json_number(json, "link_both_gbs", gpu * l->link.both * 1e-9);
+  json_number(json, "link_small_copy_us", gpu * l->link.hop * 1e6);
   json_end_object(json);
 }
 
@@ -178,7 +188,7 @@ bool record_end(struct record *record, const struct meter *meter, const struct l
   if (!json->out) return true;
   strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
   json_end_list(json);
-  put_machine(json, limits);
+  put_machine(json, limits, &record->options->gpus);
   put_versions(json, meter);
   put_bounds(json, limits);
   json_string(json, "created", created);

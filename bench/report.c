@@ -53,6 +53,11 @@ static const char *average_text(int64_t average) {
   return texts[average];
 }
 
+static void head_gpu(const struct report *report, int gpu) {
+  const int gpus = report->limits->link.gpus, ranks = (report->limits->nranks - gpu + gpus - 1) / gpus;
+  report_line(report, "# GPU %d: %s: %d rank%s", gpu, report->options->gpus.names[gpu], ranks, ranks > 1 ? "s" : "");
+}
+
 static void head_setting(const struct report *report) {
   const struct options *o = report->options;
   char low[24], high[24], step[40], factor[24], iters[48];
@@ -62,10 +67,14 @@ static void head_setting(const struct report *report) {
   snprintf(iters, sizeof iters, o->iters > 0 ? "%lld" : "as many as fill about 30 ms", (long long)o->iters);
   report_line(report, "# shmccl-perf %d.%d.%d: %d ranks (%s), %d cores", SHMCCL_VERSION_MAJOR, SHMCCL_VERSION_MINOR,
               SHMCCL_VERSION_PATCH, report->limits->nranks, ranks_text(o, report->limits), report->limits->cores);
+  for (int i = 0; i < report->limits->link.gpus; i++) head_gpu(report, i);
   report_line(report, "# Sizes %s to %s, %s; iterations: %s, in %lld rounds of which the median counts; check: %s",
               size_text(low, (double)o->minbytes), size_text(high, (double)o->maxbytes), step, iters,
               (long long)o->rounds, o->check ? "every element" : "none");
   if (o->average != AVERAGE_MEAN) report_line(report, "# time: %s", average_text(o->average));
+  if (o->graphs)
+    report_line(report, "# Iterations are captured as a CUDA graph, which is replayed %lld times; time is of one call",
+                (long long)o->graphs);
   if (o->messages > 1)
     report_line(report, "# A group holds %lld exchanges; time is a group's divided by that", (long long)o->messages);
   if (o->unalign) report_line(report, "# Buffers begin %lld elements off their alignment", (long long)o->unalign);
@@ -74,12 +83,26 @@ static void head_setting(const struct report *report) {
 void report_head(const struct report *report) {
   head_setting(report);
   report_limits(report);
-  report_line(report, "# bound: the least time these limits allow: each result written once, each rank run once");
+  report_line(report,
+              report->limits->link.gpus
+                  ? "# bound: the least time these limits allow for what must cross a GPU's link, whose ranks share it"
+                  : "# bound: the least time these limits allow: each result written once, each rank run once");
+}
+
+static void report_link(const struct report *report) {
+  const struct link *l = &report->limits->link;
+  report_line(
+      report,
+      "# This machine, measured now: GB/s of a GPU's link by copy engine and pinned memory%s: to the host %.1f, "
+      "from it %.1f, both at once %.1f",
+      l->gpus > 1 ? ", all GPUs at once" : "", l->out * 1e-9, l->in * 1e-9, l->both * 1e-9);
+  report_line(report, "# A copy of 4 bytes behind another takes %.2f us", l->hop * 1e6);
 }
 
 void report_limits(const struct report *report) {
   const struct limits *l = report->limits;
   char cache[24];
+  if (l->link.gpus) return report_link(report);
   report_line(report,
               "# This machine, measured now: GB/s copied by all ranks together / by one alone: "
               "memory %.1f / %.1f, cache (%s) %.1f / %.1f",

@@ -72,7 +72,7 @@ static struct spans spans_of(const struct sweep *sweep, int coll) {
 static enum party_result run_table(struct sweep *sweep, int coll) {
   struct spans s = spans_of(sweep, coll);
   struct point point = {.coll = coll, .messages = (int)sweep->meter.options->messages};
-  enum party_result result = bounds_measure_copies(sweep->limits, sweep->meter.parties[0]);
+  enum party_result result = bounds_measure_rates(sweep->limits, sweep->meter.parties[0]);
   report_table_head(sweep->report, coll);
   for (point.type = s.types.from; point.type <= s.types.to; point.type++)
     for (point.op = s.ops.from; point.op <= s.ops.to; point.op++)

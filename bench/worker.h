@@ -6,6 +6,7 @@
 #define BENCH_WORKER_H
 
 #include "backend.h"
+#include "gpu.h"
 #include "verify.h"
 
 #include <sched.h>
@@ -15,6 +16,7 @@ enum command_kind {
   COMMAND_CHECK, /* run once on known data and compare */
   COMMAND_TIME,  /* warm up, then time `iters` runs back to back */
   COMMAND_COPY,  /* time `iters` plain copies of `bytes`: the machine's limit */
+  COMMAND_LINK,  /* the same between a GPU and pinned memory */
   COMMAND_QUIT
 };
 
@@ -26,7 +28,10 @@ struct command {
   uint64_t bytes;
   int alone;     /* copy: only rank 0 does */
   int streaming; /* copy: by stores that bypass the caches */
-  int each;      /* time: each iteration too; `iters` floats, seconds, follow the reply. At most EACH_MOST */
+  int copiers;   /* link: only the first so many ranks do */
+  enum gpu_direction direction;
+  uint64_t graphs; /* check, time: capture the runs and replay the graph so often; 0: run them as they are */
+  int each;        /* time: each iteration too; `iters` floats, seconds, follow the reply. At most EACH_MOST */
 };
 
 /* What still fits into one message of a socket. */
@@ -50,11 +55,13 @@ struct hello {
 
 struct worker {
   struct backend backend; /* filled in by the caller */
+  struct gpu *gpu;        /* which calls are on; NULL: host memory */
   struct buffer send;
   struct buffer recv;
   struct buffer scratch[2]; /* for copies; freed before the first run */
   float *each;              /* seconds of the last command's iterations, if it asked for them */
   struct patterns patterns;
+  char error[GPU_ERROR_BYTES];
 };
 
 /* Seconds on a clock that only moves forward. */
@@ -63,8 +70,9 @@ double seconds_now(void);
 /* Pins the calling thread to the index-th of the cores. */
 void worker_pin(const cpu_set_t *cpus, int index);
 
-/* Allocates both buffers, and what timing needs. */
-bool worker_open(struct worker *worker, size_t max_bytes);
+/* Allocates both buffers, on the thread's GPU too if asked to, and what timing needs. False: worker->error says what is
+ * missing. */
+bool worker_open(struct worker *worker, size_t max_bytes, bool on_gpu);
 void worker_close(struct worker *worker);
 
 struct reply worker_do(struct worker *worker, const struct command *command);
