@@ -126,6 +126,21 @@ static size_t send_piece(struct shmi_net_comm *c, struct shmi_net_request *r) {
   return copied;
 }
 
+static int lacks_arrival(struct shmi_net_comm *c) { return shmi_observe32(&c->link->receiver.emptied) != c->pieces; }
+
+/* What is in the ring is done, but nothing more is sent to a receiver that has taken nothing for a while and is gone.
+ */
+static shmccl_result_t check_receiver(struct shmi_net_comm *c) {
+  const uint64_t now = shmi_coarse_now_ns();
+  const uint32_t before = c->watched;
+  int closed;
+  if (now - c->watched_ns < CHECK_NS) return SHMCCL_SUCCESS;
+  c->watched_ns = now;
+  c->watched = shmi_observe32(&c->link->receiver.emptied);
+  if (c->watched != before || c->watched == c->pieces) return SHMCCL_SUCCESS;
+  return is_gone(c, &closed) && lacks_arrival(c) ? report_gone(c, closed) : SHMCCL_SUCCESS;
+}
+
 static shmccl_result_t progress_sender(struct shmi_net_comm *c) {
   for (size_t share = 0; c->moved != c->posted && share < SHARE;) {
     struct shmi_net_request *r = request_of(c, c->moved);
@@ -262,6 +277,7 @@ shmccl_result_t shmi_net_isend(struct shmi_net_comm *c, void *data, size_t bytes
                                struct shmi_net_request **request) {
   if (c->failed != SHMCCL_SUCCESS) return c->failed;
   SHMI_RETURN_IF_ERROR(check_buffer(c, "isend", data, bytes, mhandle));
+  SHMI_RETURN_IF_ERROR(check_receiver(c));
   SHMI_RETURN_IF_ERROR(
       post(c,
            &(struct shmi_net_request){
@@ -285,8 +301,6 @@ static int has_arrived(struct shmi_net_comm *c, const struct shmi_net_request *r
   c->emptied = shmi_observe32(&c->link->receiver.emptied);
   return (int32_t)(c->emptied - r->number) >= 0;
 }
-
-static int lacks_arrival(struct shmi_net_comm *c) { return shmi_observe32(&c->link->receiver.emptied) != c->pieces; }
 
 shmccl_result_t shmi_net_test(struct shmi_net_request *r, int *done, size_t *bytes) {
   *done = 0;

@@ -3,10 +3,13 @@
  * order, several tables at once. Both ends are in this process unless a case forks.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -297,6 +300,43 @@ static void sender_leaves(void) {
   free(in);
 }
 
+/* In a child of its own: listens, accepts, takes nothing. */
+static void receive_nothing(int handles) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  char handle[NCCL_NET_HANDLE_BYTES];
+  void *own, *recv = NULL;
+  CHECK(net->init(&own, 1, NULL, rig_logger, NULL) == NCCL_SUCCESS);
+  void *listener;
+  CHECK(net->listen(own, 0, handle, &listener) == NCCL_SUCCESS);
+  CHECK(write(handles, handle, sizeof handle) == sizeof handle);
+  while (!recv) CHECK(net->accept(listener, &recv, NULL) == NCCL_SUCCESS);
+  CHECK(net->close_listen(listener) == NCCL_SUCCESS);
+  CHECK(write(handles, handle, 1) == 1); /* accepted */
+  for (;;) pause();
+}
+
+/* The ring has room, so sends would go on being done; but nobody takes anything any more. */
+static void receiver_dies(void) {
+  char handle[NCCL_NET_HANDLE_BYTES], accepted;
+  uint64_t data = 1;
+  void *send = NULL, *request = NULL;
+  int handles[2], status;
+  CHECK(!pipe(handles));
+  const pid_t child = fork();
+  if (child == 0) receive_nothing(handles[1]);
+  CHECK(child > 0 && read(handles[0], handle, sizeof handle) == sizeof handle);
+  EXPECT_QUIETLY(net->connect(context, 0, handle, &send, NULL), NCCL_SUCCESS);
+  CHECK(read(handles[0], &accepted, 1) == 1);
+  EXPECT_QUIETLY(net->isend(send, &data, sizeof data, 0, NULL, NULL, &request), NCCL_SUCCESS);
+  CHECK(wait_for(request, NULL) == NCCL_SUCCESS);
+  CHECK(!kill(child, SIGKILL) && waitpid(child, &status, 0) == child);
+  usleep(100000); /* longer than the plugin waits before it asks the kernel */
+  EXPECT(net->isend(send, &data, sizeof data, 0, NULL, NULL, &request), NCCL_REMOTE_ERROR, "has died|messages to it");
+  EXPECT_QUIETLY(net->close_send(send), NCCL_SUCCESS);
+  close(handles[0]);
+  close(handles[1]);
+}
+
 static void tables_beside_each_other(void) {
   nccl_net_v8_t *old = rig_symbol("ncclNetPlugin_v8");
   char handle[NCCL_NET_HANDLE_BYTES];
@@ -316,6 +356,7 @@ int main(void) {
   const char *folder = harness_own_folder();
   net = rig_symbol("ncclNetPlugin_v12");
   CHECK(net->init(&context, 1, NULL, rig_logger, NULL) == NCCL_SUCCESS);
+  receiver_dies();
   foreign_handles();
   misuse();
   as_many_requests_as_allowed();
