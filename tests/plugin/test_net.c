@@ -111,6 +111,10 @@ static void foreign_handles(void) {
   try_handle(&h, NCCL_SYSTEM_ERROR, "another|ipc=host");
   h = right, h.version++;
   try_handle(&h, NCCL_INVALID_USAGE, "version|same libnccl-net-shmccl.so");
+  h = right, h.tuner = 0;
+  try_handle(&h, NCCL_INVALID_USAGE, "off in the peer|on here|SHMCCL_TUNER");
+  h = right, h.tuner++;
+  try_handle(&h, NCCL_INVALID_USAGE, "SHMCCL_TUNER|same|libnccl-net-shmccl.so");
   h = right, h.link = SHMI_NET_LINKS;
   try_handle(&h, NCCL_INVALID_ARGUMENT, "damaged");
   h = right, h.key ^= 1;
