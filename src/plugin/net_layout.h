@@ -29,7 +29,7 @@ enum {
   SHMI_NET_PIECES = 16,
   SHMI_NET_PIECE_LINE = 512,
   SHMI_NET_INLINE = SHMI_NET_PIECE_LINE - 16,
-  SHMI_NET_RING_MOST = 1 << 20, /* docs/plugin.md: as large as a core's own cache */
+  SHMI_NET_RING_MOST = 6 << 20,
   SHMI_NET_RING_LEAST = 64 << 10,
   SHMI_NET_LOCK = 128, /* behind the ranks' and the sweeper's */
 };
