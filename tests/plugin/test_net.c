@@ -357,8 +357,8 @@ static const size_t sizes[] = {8, 0, 600, 100000, 3};
 enum { SIZES = sizeof sizes / sizeof sizes[0], ROUNDS = 100, LARGEST = 100000 };
 
 /* What the plugin allocates while `counting`: its malloc is this one. */
-void *__libc_malloc(size_t bytes);
-void *__libc_calloc(size_t count, size_t bytes);
+void *__libc_malloc(size_t bytes);               // NOLINT(bugprone-reserved-identifier)
+void *__libc_calloc(size_t count, size_t bytes); // NOLINT(bugprone-reserved-identifier)
 static _Thread_local int counting;
 static uint32_t allocations;
 void *malloc(size_t bytes) {
@@ -404,7 +404,8 @@ static void *move_strictly(void *argument) {
   static uint8_t data[4][LARGEST];
   struct strict *s = argument;
   void *requests[4] = {0};
-  int started = 0, finished = 0, right = 1;
+  unsigned started = 0, finished = 0;
+  int right = 1;
   be_strict();
   while (finished < ROUNDS * SIZES && right) {
     void **next = &requests[started % 4];
@@ -412,10 +413,11 @@ static void *move_strictly(void *argument) {
       right &= start(s, data[started % 4], sizes[started % SIZES], next) == NCCL_SUCCESS;
       started += *next != NULL;
     }
-    int done = 0, bytes = (int)sizes[finished % SIZES];
+    const size_t wanted = sizes[finished % SIZES];
+    int done = 0, bytes = (int)wanted;
     right &= net->test(requests[finished % 4], &done, s->send ? NULL : &bytes) == NCCL_SUCCESS;
-    right &= !done || (size_t)bytes == sizes[finished % SIZES];
-    finished += done;
+    right &= !done || (size_t)bytes == wanted;
+    finished += done != 0;
   }
   shmi_publish32(&s->result, right && !allocations);
   syscall(SYS_exit, 0);

@@ -68,8 +68,9 @@ void nccl_setup(struct nccl *nccl, const char *plugin, int minor, int newest) {
 
 static void *open_file(const char *name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
 
-/* Unset, it is libnccl-net.so. 2.20 prefixes always (a path is opened as it is all the same here: it could not be tested otherwise); later ones try
- * the value first, and since 2.26 do not prefix what has a slash or the shape of a library's name. */
+/* Unset, it is libnccl-net.so. 2.20 prefixes always (a path is opened as it is all the same here: it could not be
+ * tested otherwise); later ones try the value first, and since 2.26 do not prefix what has a slash or the shape of a
+ * library's name. */
 static void *open_library(const struct nccl *n) {
   char prefixed[512];
   const bool path = strchr(n->plugin, '/') != NULL;
