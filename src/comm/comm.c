@@ -409,16 +409,19 @@ static void *retire(void *context) {
 
 /* A moment, so that usually all is gone on return; kernels that wait for a rank must not make the program wait too. */
 static void retire_behind_kernels(shmccl_comm_t *comm) {
-  struct timespec until;
+  const uint64_t deadline = shmi_now_ns() + RETIRE_NS;
   pthread_t thread;
   if (pthread_create(&thread, NULL, retire, comm)) {
     retire(comm);
     return;
   }
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_nsec += RETIRE_NS;
-  if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
-  if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until)) pthread_detach(thread);
+  while (pthread_tryjoin_np(thread, NULL)) {
+    if (shmi_now_ns() > deadline) {
+      pthread_detach(thread);
+      return;
+    }
+    pause_ns(POLL_NS);
+  }
 }
 
 shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm) {
