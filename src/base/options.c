@@ -19,18 +19,23 @@ struct option {
 
 static const char *const algorithm_words[] = {"auto", "one-shot", "two-shot", NULL};
 
+static const char *const memory_words[] = {"auto", "host", "cuda", NULL};
+
 static const struct option table[] = {
     {"SHMCCL_TIMEOUT_MS", offsetof(shmi_options_t, timeout_ms), 600000, 1, 86400000, NULL, "milliseconds"},
     {"SHMCCL_STAGING_BYTES", offsetof(shmi_options_t, staging_bytes), 64 << 20, 64 << 10, 64 << 20, NULL, "bytes"},
     {"SHMCCL_CHUNK_BYTES", offsetof(shmi_options_t, chunk_bytes), 0, 64, 64 << 20, NULL, "bytes"},
     {"SHMCCL_ALGORITHM", offsetof(shmi_options_t, algorithm), SHMCCL_ALGORITHM_AUTO, 0, SHMCCL_ALGORITHM_TWO_SHOT,
      algorithm_words, "auto, one-shot or two-shot"},
+    {"SHMCCL_MEMORY", offsetof(shmi_options_t, memory), SHMCCL_MEMORY_AUTO, 0, SHMCCL_MEMORY_CUDA, memory_words,
+     "auto, host or cuda"},
 };
 enum { OPTION_COUNT = sizeof table / sizeof table[0] };
 
 static const char *const nccl_env_words[] = {"0", "1", "auto", NULL};
 
 static const struct option local_table[] = {
+    [SHMI_OPTION_PINNED_BYTES] = {"SHMCCL_PINNED_BYTES", 0, 256 << 20, 1 << 20, (uint64_t)1 << 40, NULL, "bytes"},
     [SHMI_OPTION_NET_BYTES] = {"SHMCCL_NET_BYTES", 0, 64 << 20, 64 << 10, (uint64_t)1 << 40, NULL, "bytes"},
     [SHMI_OPTION_NET_GDR] = {"SHMCCL_NET_GDR", 0, 0, 0, 1, NULL, "switches"},
     [SHMI_OPTION_NCCL_ENV] = {"SHMCCL_NCCL_ENV", 0, 2, 0, 2, nccl_env_words, "0, 1 or auto"},
@@ -86,6 +91,7 @@ static shmccl_result_t read_config(const shmccl_config_t *config, shmi_options_t
   options->staging_bytes = full.staging_bytes;
   options->chunk_bytes = full.chunk_bytes;
   options->algorithm = (uint64_t)full.algorithm;
+  options->memory = (uint64_t)full.memory;
   return SHMCCL_SUCCESS;
 }
 

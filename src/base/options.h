@@ -17,6 +17,7 @@ typedef struct {
   uint64_t staging_bytes;
   uint64_t chunk_bytes;         /* 0: by size */
   uint64_t algorithm;           /* shmccl_algorithm_t */
+  uint64_t memory;              /* shmccl_memory_t */
   shmi_thresholds_t thresholds; /* rank 0's, from SHMCCL_TUNING_FILE; the others take them over */
 } shmi_options_t;
 
@@ -35,11 +36,13 @@ const char *shmi_option_shm_dir(void);
 shmi_thresholds_t shmi_option_thresholds(int nranks);
 /* Settings that each process obeys by itself; from the environment only. */
 typedef enum {
-  SHMI_OPTION_NET_BYTES, /* SHMCCL_NET_BYTES: the most that the NCCL plugin's rings toward this process take */
-  SHMI_OPTION_NET_GDR,   /* SHMCCL_NET_GDR: whether the NCCL plugin offers to take CUDA pointers */
-  SHMI_OPTION_NCCL_ENV,  /* SHMCCL_NCCL_ENV: whether the NCCL plugin sets NCCL's variables: 0 never, 1 always, 2 where
-                            it is sensible */
-  SHMI_OPTION_TUNER,     /* SHMCCL_TUNER: whether the NCCL plugin's tuner steers NCCL's choice of algorithm */
+  SHMI_OPTION_PINNED_BYTES, /* SHMCCL_PINNED_BYTES: the most host memory that the ranks of a communicator pin for GPUs,
+                               over all communicators of their processes */
+  SHMI_OPTION_NET_BYTES,    /* SHMCCL_NET_BYTES: the most that the NCCL plugin's rings toward this process take */
+  SHMI_OPTION_NET_GDR,      /* SHMCCL_NET_GDR: whether the NCCL plugin offers to take CUDA pointers */
+  SHMI_OPTION_NCCL_ENV, /* SHMCCL_NCCL_ENV: whether the NCCL plugin sets NCCL's variables: 0 never, 1 always, 2 where
+                           it is sensible */
+  SHMI_OPTION_TUNER,    /* SHMCCL_TUNER: whether the NCCL plugin's tuner steers NCCL's choice of algorithm */
 } shmi_local_option_t;
 shmccl_result_t shmi_option_local(shmi_local_option_t which, uint64_t *value);
 

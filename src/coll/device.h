@@ -21,7 +21,7 @@
 /* The first error of a kernel stays; of several at once any. */
 SHMI_BLOCK_FN int shmi_block_fail(SHMI_BLOCK *b, uint32_t error, int peer) {
   shmi_note32(shmi_block_left(b), error);
-  if (!shmi_peek64(b->launch->status)) shmi_publish64(b->launch->status, shmi_status(error, peer));
+  if (!shmi_peek64(b->launch->status)) shmi_publish64(b->launch->status, shmi_status(error, peer, b->launch->number));
   return (int)error;
 }
 
@@ -33,14 +33,19 @@ SHMI_BLOCK_FN int shmi_block_look(SHMI_BLOCK *b, int peer, uint32_t step, int *c
   return shmi_block_fail(b, SHMI_DEVICE_MISMATCH, peer);
 }
 
-/* After a look in vain at something of the peer: 0, or why to leave. */
+/* After a look in vain at something of the peer: 0, or why to leave. Being told to leave is no reason before the next
+ * looks are in vain too: a peer that is done and gone had left everything there. */
 SHMI_BLOCK_FN int shmi_block_pause(SHMI_BLOCK *b, uint32_t *looks, uint64_t *deadline, int peer) {
   int error;
   if (++*looks % SHMI_LOOKS_PER_CHECK) return 0;
   error = (int)shmi_peek32(shmi_block_left(b));
   if (!error) error = (int)shmi_status_error(shmi_peek64(b->launch->status)); /* of another block */
   if (error) return error;
-  if (shmi_peek32(b->launch->leave)) return shmi_block_fail(b, SHMI_DEVICE_TOLD, peer);
+  if (*deadline == SHMI_LAST_LOOKS) return shmi_block_fail(b, SHMI_DEVICE_TOLD, peer);
+  if (shmi_peek32(b->launch->leave)) {
+    *deadline = SHMI_LAST_LOOKS;
+    return 0;
+  }
   if (!*deadline) *deadline = shmi_block_now(b) + b->launch->patience_ns;
   return shmi_block_now(b) < *deadline ? 0 : shmi_block_fail(b, SHMI_DEVICE_LATE, peer);
 }

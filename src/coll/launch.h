@@ -16,6 +16,7 @@ struct shmi_launch {
   uint64_t *status;                  /* shmi_status() of a kernel that failed; in pinned memory of this process */
   uint64_t patience_ns;              /* of one wait */
   uint32_t trap;                     /* leave with a device error: nobody will look at status before the result */
+  uint32_t number;                   /* of the call, for status */
 };
 
 /* What a channel has behind it. */
@@ -30,12 +31,16 @@ enum shmi_device_error {
   SHMI_DEVICE_MISMATCH  /* the peer made another call */
 };
 
-/* Why a kernel left, and the peer that it is about, in one word. */
-SHMI_FN uint64_t shmi_status(uint32_t error, int peer) { return (uint64_t)(uint32_t)peer << 32 | error; }
-SHMI_FN uint32_t shmi_status_error(uint64_t status) { return (uint32_t)status; }
-SHMI_FN int shmi_status_peer(uint64_t status) { return (int)(status >> 32); }
+/* Why a kernel left, the peer that it is about, and its number, in one word. */
+SHMI_FN uint64_t shmi_status(uint32_t error, int peer, uint32_t number) {
+  return (uint64_t)number << 32 | (uint32_t)peer << 8 | error;
+}
+SHMI_FN uint32_t shmi_status_error(uint64_t status) { return (uint32_t)status & 0xff; }
+SHMI_FN int shmi_status_peer(uint64_t status) { return (int)((uint32_t)status >> 8); }
+SHMI_FN uint32_t shmi_status_number(uint64_t status) { return (uint32_t)(status >> 32); }
 
 enum { SHMI_LOOKS_PER_CHECK = 64, SHMI_RENEW_EVERY = 1 << 30 }; /* the latter in steps */
+enum { SHMI_LAST_LOOKS = 1 };                                   /* a deadline: told to leave, after once more */
 
 /* A channel's share of a launch, for all threads of its block. */
 struct shmi_share {

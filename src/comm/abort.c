@@ -11,6 +11,8 @@
 
 #include "comm/comm.h"
 
+enum { MESSAGE_BYTES = 640 };
+
 static struct shmi_abort_line *line_of(const shmccl_comm_t *comm, int rank) {
   return &shmi_control_of(&comm->world, rank)->abort;
 }
@@ -36,7 +38,7 @@ static int first_in_error(const shmccl_comm_t *comm) {
 
 static shmccl_result_t cause_of(const struct shmi_abort_line *line) {
   uint32_t cause = shmi_observe32(&line->cause);
-  return cause <= SHMCCL_ERROR_INTERNAL ? (shmccl_result_t)cause : SHMCCL_ERROR_INTERNAL;
+  return cause <= SHMCCL_ERROR_CUDA ? (shmccl_result_t)cause : SHMCCL_ERROR_INTERNAL;
 }
 
 shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
@@ -44,12 +46,11 @@ shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
   return r < 0 ? SHMCCL_SUCCESS : cause_of(line_of(comm, r));
 }
 
-/* What `rank` called: known of this one, of the others once they have written their lines, for which they get a moment.
- * False if it was in no collective. */
+/* What `rank` called: known once it has written its line, for which it gets a moment. False if it was in no collective.
+ */
 static bool call_of(const shmccl_comm_t *comm, int rank, struct shmi_call_id *call) {
   const struct timespec moment = {.tv_nsec = 1000000};
   if (rank < 0 || rank >= comm->nranks) return false;
-  if (rank == comm->rank) return comm->calling ? (*call = *comm->calling, true) : false;
   const struct shmi_abort_line *line = line_of(comm, rank);
   for (int i = 0; i < 200 && !shmi_observe32(&line->cause); i++) nanosleep(&moment, NULL);
   if (!shmi_observe32(&line->cause) || !line->has_call) return false;
@@ -88,10 +89,21 @@ static void describe(const shmccl_comm_t *comm, int r, char *text, size_t bytes)
     snprintf(text, bytes, "rank %d failed: %s; its own log says why", finder, shmccl_error_string(cause));
 }
 
+/* Of the owner and the watchdog, whoever is first says it. */
+static void say(shmccl_comm_t *comm, const char *message) {
+  if (shmi_claim(&comm->abort_logged))
+    shmi_log_error("%s", message);
+  else
+    shmi_keep_error("%s", message);
+}
+
 static shmccl_result_t tell(shmccl_comm_t *comm, shmccl_result_t cause, const char *message) {
   if (comm->abort_told != SHMCCL_SUCCESS) return comm->abort_told;
   comm->abort_told = cause;
-  if (message) shmi_log_error("%s", message);
+  if (message)
+    say(comm, message);
+  else
+    shmi_claim(&comm->abort_logged); /* it was logged where it was found */
   return cause;
 }
 
@@ -110,8 +122,20 @@ shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer) {
   return tell(comm, SHMCCL_ERROR_MISMATCH, message);
 }
 
-shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
+/* Copies the error of rank r to this rank's line and describes it. */
+static shmccl_result_t take_over(shmccl_comm_t *comm, int r, const struct shmi_call_id *calling,
+                                 char message[MESSAGE_BYTES]) {
   char text[512];
+  const struct shmi_abort_line *line = line_of(comm, r);
+  const shmccl_result_t cause = cause_of(line);
+  write_line(comm, cause, line->culprit, line->finder, calling);
+  describe(comm, r, text, sizeof text);
+  snprintf(message, MESSAGE_BYTES, "rank %d: %s: destroy this communicator and create another", comm->rank, text);
+  return cause;
+}
+
+shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
+  char message[MESSAGE_BYTES];
   if (comm->abort_told != SHMCCL_SUCCESS)
     return shmi_error_again(comm->abort_told,
                             "rank %d: the communicator is in error (%s) since an earlier call: destroy it "
@@ -119,11 +143,28 @@ shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
                             comm->rank, shmccl_error_string(comm->abort_told));
   int r = first_in_error(comm);
   if (r < 0) return SHMCCL_SUCCESS;
-  const struct shmi_abort_line *line = line_of(comm, r);
-  comm->abort_told = cause_of(line);
-  write_line(comm, comm->abort_told, line->culprit, line->finder, comm->calling);
-  describe(comm, r, text, sizeof text);
-  return shmi_error(comm->abort_told, "rank %d: %s: destroy this communicator and create another", comm->rank, text);
+  comm->abort_told = take_over(comm, r, comm->calling, message);
+  say(comm, message);
+  return comm->abort_told;
+}
+
+void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
+                     const char *message) {
+  char text[512];
+  if (first_in_error(comm) >= 0) return;
+  write_line(comm, cause, culprit, comm->rank, call);
+  if (!message) describe_mismatch(comm, comm->rank, culprit, text, sizeof text);
+  say(comm, message ? message : text);
+}
+
+bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call) {
+  char message[MESSAGE_BYTES];
+  const int r = first_in_error(comm);
+  if (r < 0) return false;
+  if (shmi_peek32(&comm->abort_logged)) return true;
+  take_over(comm, r, call, message);
+  say(comm, message);
+  return true;
 }
 
 /* Unlike raise, from any thread: leaves abort_told to the owner, who will find the line. */

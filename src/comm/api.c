@@ -19,8 +19,8 @@ const char *shmi_datatype_name(uint32_t datatype) {
 int shmccl_version(void) { return SHMCCL_VERSION_CODE; }
 
 const char *shmccl_error_string(shmccl_result_t result) {
-  static const char *const texts[] = {"success",        "invalid argument", "invalid usage", "system error",
-                                      "no space",       "out of memory",    "time limit",    "peer died",
-                                      "ranks disagree", "aborted",          "internal error"};
+  static const char *const texts[] = {"success",        "invalid argument", "invalid usage",  "system error",
+                                      "no space",       "out of memory",    "time limit",     "peer died",
+                                      "ranks disagree", "aborted",          "internal error", "CUDA error"};
   return (unsigned)result < sizeof texts / sizeof texts[0] ? texts[result] : "unknown result";
 }

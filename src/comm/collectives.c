@@ -3,6 +3,7 @@
  */
 #include "coll/host.h"
 #include "comm/comm.h"
+#include "comm/device.h"
 
 #include "coll/step.h"
 
@@ -77,9 +78,9 @@ shmccl_result_t shmi_check_usable(const shmccl_comm_t *comm, const char *name, c
   SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
   if (comm->finalized)
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "%s: the communicator is finalized: only destroy it", name);
-  if (stream)
-    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "%s: stream must be NULL: this version knows host memory only",
-                      name);
+  if (stream && !comm->device)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
+                      "%s: stream must be NULL: this communicator knows host memory only (see shmccl_memory_t)", name);
   return SHMCCL_SUCCESS;
 }
 
@@ -168,8 +169,14 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
   return (shmccl_result_t)result;
 }
 
+static void count(shmccl_comm_t *comm) {
+  uint32_t *host = &shmi_control_of(&comm->world, comm->rank)->counts.host;
+  if (comm->device) shmi_note32(host, *host + 1);
+}
+
 static shmccl_result_t run(shmccl_comm_t *comm, struct shmi_call *c) {
   SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  count(comm);
   if (comm->nranks == 1) return run_alone(c), SHMCCL_SUCCESS;
   shmi_select(comm, c);
   if (!c->inline_data && !comm->slots_allocated) SHMI_RETURN_IF_ERROR(allocate_slots(comm));
@@ -178,7 +185,8 @@ static shmccl_result_t run(shmccl_comm_t *comm, struct shmi_call *c) {
 
 static shmccl_result_t collective(enum shmi_collective which, const void *sendbuf, void *recvbuf, size_t count,
                                   shmccl_datatype_t datatype, shmccl_redop_t op, int root, shmccl_comm_t *comm,
-                                  const void *stream) {
+                                  void *stream) {
+  bool on_device;
   struct shmi_call call = {.id = {(uint32_t)which, (uint32_t)datatype, (uint32_t)op, (uint32_t)root, count},
                            .sendbuf = sendbuf,
                            .recvbuf = recvbuf,
@@ -189,6 +197,8 @@ static shmccl_result_t collective(enum shmi_collective which, const void *sendbu
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "%s: only send and recv are allowed in a group: end it first", name);
   SHMI_RETURN_IF_ERROR(check_ids(comm, &call, name));
   SHMI_RETURN_IF_ERROR(check_buffers(comm, &call, name));
+  SHMI_RETURN_IF_ERROR(shmi_device_wanted(comm, &call, stream, &on_device));
+  if (on_device) return shmi_device_run(comm, &call, stream);
   comm->calling = &call.id;
   shmccl_result_t result = run(comm, &call);
   comm->calling = NULL;
@@ -246,7 +256,17 @@ shmccl_result_t shmi_split_exchange(const void *mine, void *all, size_t bytes, s
   return collective(SHMI_ALLGATHER, mine, all, bytes, SHMCCL_UINT8, SHMCCL_SUM, SHMI_INNER, comm, NULL);
 }
 
+static shmccl_result_t wait_for_kernels(shmccl_comm_t *comm) {
+  const char *problem = comm->device ? shmi_gpu_wait(comm->device->gpu) : NULL;
+  if (comm->device && comm->nranks > 1) shmi_watchdog_look(comm);
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  if (!problem) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_CUDA, "finalize: the GPU failed before: %s: start the process again", problem);
+}
+
 shmccl_result_t shmccl_comm_finalize(shmccl_comm_t *comm) {
+  SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, "finalize", NULL));
+  SHMI_RETURN_IF_ERROR(wait_for_kernels(comm));
   SHMI_RETURN_IF_ERROR(collective(SHMI_BARRIER, NULL, NULL, 0, SHMCCL_INT8, SHMCCL_SUM, SHMI_INNER, comm, NULL));
   comm->finalized = true;
   /* From here on nobody needs this rank: it may end. */

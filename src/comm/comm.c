@@ -7,6 +7,7 @@
  */
 #include "comm/comm.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +17,12 @@
 
 #include "base/clock.h"
 #include "comm/create.h"
+#include "comm/device.h"
 #include "reduce/reduce.h"
 #include "shm/liveness.h"
 #include "topo/topo.h"
 
-enum { POLL_NS = 200000, POLLS_PER_CHECK = 64, LINGER_NS = 400000000, ID_VERSION = 1 };
+enum { POLL_NS = 200000, POLLS_PER_CHECK = 64, LINGER_NS = 400000000, RETIRE_NS = 200000000, ID_VERSION = 1 };
 
 /* ---- ids ------------------------------------------------------------------------------------------------------- */
 
@@ -163,7 +165,7 @@ static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTE
 }
 
 static shmccl_result_t attach_watched(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                      const shmi_options_t *options, const struct shmi_watch *watch) {
+                                      const shmi_options_t *options, const struct shmi_watch *watch, int device) {
   shmccl_comm_t *comm = calloc(1, sizeof *comm);
   if (!comm) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
   comm->rank = rank;
@@ -176,14 +178,16 @@ static shmccl_result_t attach_watched(shmccl_comm_t **out, int nranks, const uin
   const struct introduction introduction = prepare_introduction();
   shmccl_result_t result = attach(comm, id);
   if (result != SHMCCL_SUCCESS) return shmi_comm_free(comm), result;
+  result = shmi_device_open(comm, device);
+  if (result != SHMCCL_SUCCESS) shmi_abort_raise(comm, result, comm->rank, NULL);
   introduce(comm, &introduction);
   *out = comm;
   return SHMCCL_SUCCESS;
 }
 
 shmccl_result_t shmi_comm_attach(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                 const shmi_options_t *options) {
-  return attach_watched(out, nranks, id, rank, options, NULL);
+                                 const shmi_options_t *options, int device) {
+  return attach_watched(out, nranks, id, rank, options, NULL, device);
 }
 
 /* ---- meeting ----------------------------------------------------------------------------------------------------- */
@@ -193,9 +197,9 @@ static bool lacks_member(const void *context, int peer) {
   return shmi_observe32(&shmi_control_of(&comm->world, peer)->member.state) == SHMI_MEMBER_ABSENT;
 }
 
-static shmccl_result_t report_missing(shmccl_comm_t *comm) {
+static shmccl_result_t report_missing(shmccl_comm_t *comm, shmi_wait_lacks_fn lacks) {
   char ranks[SHMI_RANKS_TEXT], message[512];
-  int first = shmi_lacking_text(comm, lacks_member, comm, ranks);
+  int first = shmi_lacking_text(comm, lacks, comm, ranks);
   if (first < 0) return SHMCCL_SUCCESS; /* it has just come */
   snprintf(message, sizeof message,
            "rank %d: rank%s did not come within %llu ms to create the communicator: start every "
@@ -216,11 +220,11 @@ static shmccl_result_t check_died(shmccl_comm_t *comm) {
 }
 
 /* A rank that has not come yet holds no lock: for it the time limit counts, for those that were here their death. */
-static shmccl_result_t await_members(shmccl_comm_t *comm) {
+static shmccl_result_t await_all(shmccl_comm_t *comm, shmi_wait_lacks_fn lacks) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
   unsigned looks = 0;
   for (int peer = 0; peer < comm->nranks;) {
-    if (!lacks_member(comm, peer)) {
+    if (!lacks(comm, peer)) {
       peer++;
       continue;
     }
@@ -229,7 +233,7 @@ static shmccl_result_t await_members(shmccl_comm_t *comm) {
       SHMI_RETURN_IF_ERROR(look_at_watch(comm));
       SHMI_RETURN_IF_ERROR(check_died(comm));
     }
-    if (shmi_now_ns() > deadline) SHMI_RETURN_IF_ERROR(report_missing(comm));
+    if (shmi_now_ns() > deadline) SHMI_RETURN_IF_ERROR(report_missing(comm, lacks));
     pause_ns(POLL_NS);
   }
   return SHMCCL_SUCCESS;
@@ -270,21 +274,28 @@ void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int 
 }
 
 shmccl_result_t shmi_comm_meet(shmccl_comm_t *comm) {
-  if (comm->nranks > 1) SHMI_RETURN_IF_ERROR(await_members(comm));
+  if (comm->abort_told != SHMCCL_SUCCESS) return comm->abort_told; /* this rank has no GPU, and told the others */
+  if (comm->nranks > 1) SHMI_RETURN_IF_ERROR(await_all(comm, lacks_member));
   shmi_segment_unlink(&comm->segment);
   comm->oversubscribed = shmi_comm_oversubscribed(comm, 1);
   SHMI_INFO("rank %d of %d: pid %d, node %d, %s, %s kernels, slots of %zu KiB%s%s", comm->rank, comm->nranks,
             (int)getpid(), shmi_topo_node(), comm->segment.path, shmi_reduce_isa(), comm->world.slot_bytes >> 10,
             comm->oversubscribed ? ", more ranks than CPUs" : "", shmi_topo_is_wsl2() ? ", WSL2" : "");
-  return SHMCCL_SUCCESS;
+  return shmi_device_register(comm);
+}
+
+shmccl_result_t shmi_comm_settle(shmccl_comm_t *comm) {
+  if (shmi_device_is_common(comm)) SHMI_RETURN_IF_ERROR(await_all(comm, shmi_device_lacks));
+  return shmi_device_agree(comm);
 }
 
 shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                         const shmi_options_t *options, const struct shmi_watch *watch) {
+                                         const shmi_options_t *options, const struct shmi_watch *watch, int device) {
   shmccl_comm_t *comm;
   shmi_log_configure();
-  SHMI_RETURN_IF_ERROR(attach_watched(&comm, nranks, id, rank, options, watch));
+  SHMI_RETURN_IF_ERROR(attach_watched(&comm, nranks, id, rank, options, watch, device));
   shmccl_result_t result = shmi_comm_meet(comm);
+  if (result == SHMCCL_SUCCESS) result = shmi_comm_settle(comm);
   if (result != SHMCCL_SUCCESS) {
     if (rank == 0 && result != SHMCCL_ERROR_TIMEOUT) linger(comm);
     shmi_comm_free(comm);
@@ -298,7 +309,7 @@ shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **out, int nranks, const 
 
 shmccl_result_t shmi_comm_create(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options) {
-  return shmi_comm_create_watched(out, nranks, id, rank, options, NULL);
+  return shmi_comm_create_watched(out, nranks, id, rank, options, NULL, SHMI_GPU_CURRENT);
 }
 
 /* ---- public --------------------------------------------------------------------------------------------------- */
@@ -328,8 +339,13 @@ shmccl_result_t shmccl_comm_init_rank(shmccl_comm_t **comm, int nranks, const sh
 
 static shmccl_result_t create_all(shmccl_comm_t **comms, int nranks, const uint8_t id[SHMI_ID_BYTES],
                                   const shmi_options_t *options) {
-  for (int r = 0; r < nranks; r++) SHMI_RETURN_IF_ERROR(shmi_comm_attach(&comms[r], nranks, id, r, options));
+  const int devices = options->memory == SHMCCL_MEMORY_HOST ? 0 : shmi_gpu_count();
+  for (int r = 0; r < nranks; r++) {
+    const int device = devices ? r % devices : SHMI_GPU_CURRENT;
+    SHMI_RETURN_IF_ERROR(shmi_comm_attach(&comms[r], nranks, id, r, options, device));
+  }
   for (int r = 0; r < nranks; r++) SHMI_RETURN_IF_ERROR(shmi_comm_meet(comms[r]));
+  for (int r = 0; r < nranks; r++) SHMI_RETURN_IF_ERROR(shmi_comm_settle(comms[r]));
   return SHMCCL_SUCCESS;
 }
 
@@ -362,6 +378,7 @@ shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm) {
 void shmi_comm_free(shmccl_comm_t *comm) {
   if (!comm) return;
   bool forked = comm->fork_generation != shmi_fork_generation();
+  forked ? shmi_device_forget(comm) : shmi_device_close(comm);
   if (comm->segment.base && !forked && !lacks_member(comm, comm->rank)) /* who has refused has never come */
     shmi_publish32(&shmi_control_of(&comm->world, comm->rank)->member.state, SHMI_MEMBER_LEFT);
   if (!comm->segment.base && comm->world.control) free(comm->world.control);
@@ -370,8 +387,36 @@ void shmi_comm_free(shmccl_comm_t *comm) {
   free(comm);
 }
 
-shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm) {
+/* Kernels may still need this rank's memory, and so may the peers' kernels: waits for them and frees everything. */
+static void *retire(void *context) {
+  shmccl_comm_t *comm = context;
+  shmi_gpu_wait(comm->device->gpu);
   shmi_comm_free(comm);
+  return NULL;
+}
+
+/* A moment, so that usually all is gone on return; kernels that wait for a rank must not make the program wait too. */
+static void retire_behind_kernels(shmccl_comm_t *comm) {
+  const uint64_t deadline = shmi_now_ns() + RETIRE_NS;
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, retire, comm)) {
+    retire(comm);
+    return;
+  }
+  while (pthread_tryjoin_np(thread, NULL)) {
+    if (shmi_now_ns() > deadline) {
+      pthread_detach(thread);
+      return;
+    }
+    pause_ns(POLL_NS);
+  }
+}
+
+shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm) {
+  if (comm && comm->device && comm->fork_generation == shmi_fork_generation())
+    retire_behind_kernels(comm);
+  else
+    shmi_comm_free(comm);
   return SHMCCL_SUCCESS;
 }
 

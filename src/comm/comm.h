@@ -33,6 +33,7 @@ struct shmi_watch {
 struct shmccl_comm {
   int rank, nranks;
   const struct shmi_watch *watch; /* while it is created; may be NULL */
+  struct shmi_device *device;     /* comm/device.h; NULL: host memory only */
   shmi_options_t options;         /* in force, the same on all ranks */
   struct shmi_segment segment;    /* with one rank: none, and world lies in private memory */
   struct shmi_world world;
@@ -49,6 +50,7 @@ struct shmccl_comm {
   uint32_t lit, lit_seen[SHMCCL_MAX_RANKS];
   struct shmi_distance distances[SHMCCL_MAX_RANKS];
   uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
+  uint32_t abort_logged;                                       /* shmi_claim: who logs it */
   shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
   struct shmi_message *messages;
@@ -60,9 +62,10 @@ struct shmccl_comm {
 /* Creates rank's object of the communicator named by id and waits for the others. */
 shmccl_result_t shmi_comm_create(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options);
-/* The same for ranks of which more is known than the id: `watch`, used during the call only. */
+/* The same for ranks of which more is known than the id: `watch`, used during the call only. device: of the rank, or
+ * SHMI_GPU_CURRENT. */
 shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                         const shmi_options_t *options, const struct shmi_watch *watch);
+                                         const shmi_options_t *options, const struct shmi_watch *watch, int device);
 /* Whether `peer` was attached and died. A rank that has left is no dead one. */
 bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer);
 shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]);
@@ -93,6 +96,11 @@ shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int
 shmccl_result_t shmi_abort_look(shmccl_comm_t *comm);
 /* A peer's word carries another signature than ours: raises the mismatch and says what either rank called. */
 shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer);
+/* For the watchdog of device memory (watchdog.c), beside the owner, about a call that the owner is not in any more (NULL:
+ * unknown). note: as raise, if there is no error yet; message NULL: a mismatch. notice: as look; whether there is one. */
+void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
+                     const char *message);
+bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call);
 /* As look, without reporting, for any thread. */
 shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm);
 

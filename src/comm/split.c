@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "comm/comm.h"
+#include "comm/device.h"
 
 struct wish {
   int32_t color, key;
@@ -61,7 +61,9 @@ static shmccl_result_t look_at_parent(const void *context) {
 static shmccl_result_t create_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                    const shmi_options_t *options, const struct family *family) {
   const struct shmi_watch watch = {look_at_parent, family};
-  shmccl_result_t result = shmi_comm_create_watched(out, nranks, id, rank, options, &watch);
+  const shmccl_comm_t *parent = family->parent;
+  const int device = parent->device ? shmi_gpu_device(parent->device->gpu) : SHMI_GPU_CURRENT;
+  shmccl_result_t result = shmi_comm_create_watched(out, nranks, id, rank, options, &watch, device);
   if (result == SHMCCL_SUCCESS || result == SHMCCL_ERROR_PEER_DIED || result == SHMCCL_ERROR_TIMEOUT ||
       result == SHMCCL_ERROR_MISMATCH)
     return result;

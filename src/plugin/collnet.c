@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "comm/comm.h"
+#include "mem/gpu.h"
 #include "plugin/context.h"
 #include "plugin/helper_cpu.h"
 #include "plugin/place.h"
@@ -175,9 +176,10 @@ static shmccl_result_t meet(const uint8_t id[SHMI_ID_BYTES], int nranks, int ran
   const struct shmi_watch watch = {shmi_attendance_look, attendance};
   shmi_options_t options;
   SHMI_RETURN_IF_ERROR(shmi_options_read(NULL, &options));
+  options.memory = SHMCCL_MEMORY_HOST;
   const uint64_t timeout_ms = options.timeout_ms;
   if (options.timeout_ms > CONNECT_MS) options.timeout_ms = CONNECT_MS;
-  SHMI_RETURN_IF_ERROR(shmi_comm_create_watched(comm, nranks, id, rank, &options, &watch));
+  SHMI_RETURN_IF_ERROR(shmi_comm_create_watched(comm, nranks, id, rank, &options, &watch, SHMI_GPU_CURRENT));
   (*comm)->oversubscribed = shmi_comm_oversubscribed(*comm, BUSY_THREADS);
   const shmccl_result_t result = warm_up(*comm);
   if (result != SHMCCL_SUCCESS) return shmccl_comm_destroy(*comm), result;

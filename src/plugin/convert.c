@@ -13,6 +13,7 @@ nccl_result_t shmi_plugin_result(shmccl_result_t result) {
   case SHMCCL_ERROR_TIMEOUT:
   case SHMCCL_ERROR_PEER_DIED:
   case SHMCCL_ERROR_ABORTED: return NCCL_REMOTE_ERROR;
+  case SHMCCL_ERROR_CUDA: return NCCL_UNHANDLED_CUDA_ERROR;
   case SHMCCL_ERROR_INTERNAL: break;
   }
   return NCCL_INTERNAL_ERROR;

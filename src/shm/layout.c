@@ -11,6 +11,9 @@ enum { SLOT_MOST = 2 << 20, PAIR_MOST = 64 << 10, PAIR_LEAST = 1 << 10, PAIR_PLA
  * MiB a turn, which takes a PCIe 5 link several times as long as the meeting. */
 enum { PACKET_BYTES = 24 << 10, CHANNEL_SLOT_MOST = 128 << 10, CHANNEL_SLOT_LEAST = 8 << 10 };
 
+/* Of a message slot: what a block moves in one go; with four of them under way a link is full. */
+enum { DEVICE_PAIR_MOST = 64 << 10, DEVICE_PAIR_LEAST = 4 << 10 };
+
 /* Every rank registers everybody's device staging: what the processes of a communicator pin together. */
 static const uint64_t DEVICE_BYTES_MOST = 160 << 20;
 
@@ -18,9 +21,12 @@ static uint64_t round_down(uint64_t value, uint64_t unit) { return value / unit 
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t round_up(uint64_t value, uint64_t unit) { return round_down(value + unit - 1, unit); }
 
+static uint64_t pair_lines_bytes(uint64_t nranks) {
+  return nranks * (sizeof(struct shmi_pair_out) + sizeof(struct shmi_pair_in));
+}
+
 static uint64_t control_stride(uint64_t nranks) {
-  return round_up(sizeof(struct shmi_control) + nranks * (sizeof(struct shmi_pair_out) + sizeof(struct shmi_pair_in)),
-                  SHMI_PAGE);
+  return round_up(sizeof(struct shmi_control) + 2 * pair_lines_bytes(nranks), SHMI_PAGE);
 }
 
 size_t shmi_layout_control_bytes(int nranks) { return SHMI_PAGE + (size_t)nranks * control_stride((uint64_t)nranks); }
@@ -54,17 +60,37 @@ static uint64_t choose_pair_places(uint64_t nranks, uint64_t staging_bytes, uint
 /* Large groups have small parts, and need fewer channels to fill their links. */
 static uint64_t choose_channels(uint64_t nranks) { return nranks <= 16 ? SHMI_CHANNELS_MOST : 2; }
 
+static uint64_t device_pairs_stride(const struct shmi_header *h) {
+  return h->nranks * SHMI_PAIR_SLOTS * h->device_pair_bytes;
+}
+
+size_t shmi_layout_device_bytes(const struct shmi_header *h, uint64_t channels) {
+  return h->nranks * (device_pairs_stride(h) + channels * h->channel_stride);
+}
+
+/* Message slots get at most a quarter of it. */
+static uint64_t choose_device_pair_bytes(const struct shmi_header *h, uint64_t budget) {
+  uint64_t bytes = DEVICE_PAIR_MOST;
+  while (bytes > DEVICE_PAIR_LEAST && (uint64_t)h->nranks * h->nranks * SHMI_PAIR_SLOTS * bytes > budget / 4) bytes /= 2;
+  return bytes;
+}
+
 /* Device staging takes at most a quarter of what there is, and nothing that the smallest layout needs; with less than
- * the least slots there is none. */
-static void lay_channels(struct shmi_header *h, uint64_t n, uint64_t staging_bytes) {
+ * the least slots there is none. Returns what it takes. */
+static uint64_t lay_device(struct shmi_header *h, uint64_t n, uint64_t staging_bytes) {
   const uint64_t most = smaller(staging_bytes / 4, DEVICE_BYTES_MOST / n), channels = choose_channels(n);
   const uint64_t budget = smaller(most, staging_bytes - shmi_layout_least_staging((int)n));
-  const uint64_t each = budget / n / channels / 2;
-  if (each < CHANNEL_SLOT_LEAST + PACKET_BYTES) return;
+  h->device_pair_bytes = choose_device_pair_bytes(h, budget);
+  const uint64_t pairs = n * device_pairs_stride(h), each = budget > pairs ? (budget - pairs) / n / channels / 2 : 0;
+  if (each < CHANNEL_SLOT_LEAST + PACKET_BYTES) {
+    h->device_pair_bytes = 0;
+    return 0;
+  }
   h->channels = channels;
   h->packet_bytes = PACKET_BYTES;
   h->channel_slot_bytes = smaller(round_down(each - PACKET_BYTES, SHMI_PAGE), CHANNEL_SLOT_MOST);
-  h->device_stride = channels * 2 * (h->channel_slot_bytes + h->packet_bytes);
+  h->channel_stride = 2 * (h->channel_slot_bytes + h->packet_bytes);
+  return shmi_layout_device_bytes(h, channels);
 }
 
 int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, const shmi_options_t *options) {
@@ -74,9 +100,8 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   h->magic = SHMI_MAGIC;
   h->layout_version = SHMI_LAYOUT_VERSION;
   h->nranks = (uint32_t)n;
-  lay_channels(h, n, staging_bytes);
   h->budget_bytes = staging_bytes;
-  staging_bytes -= n * h->device_stride;
+  staging_bytes -= lay_device(h, n, staging_bytes);
   h->pair_bytes = choose_pair_bytes(n, staging_bytes);
   h->pair_places = choose_pair_places(n, staging_bytes, h->pair_bytes);
   const uint64_t for_pairs = pair_bytes_total(n, h->pair_places, h->pair_bytes);
@@ -90,7 +115,7 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   h->staging_offset = shmi_layout_control_bytes(nranks);
   h->staging_stride = 2 * h->slot_bytes + for_pairs;
   h->device_offset = h->staging_offset + n * h->staging_stride;
-  h->total_bytes = h->device_offset + n * h->device_stride;
+  h->total_bytes = h->device_offset + shmi_layout_device_bytes(h, h->channels);
   h->options = *options;
   return 1;
 }
@@ -120,6 +145,7 @@ struct shmi_world shmi_layout_world(const struct shmi_header *h, uint8_t *base, 
                              .control_stride = h->control_stride,
                              .staging_stride = h->staging_stride,
                              .step_offset = offsetof(struct shmi_control, step),
+                             .pair_offset = sizeof(struct shmi_control),
                              .slot_bytes = h->slot_bytes,
                              .lane_bytes = h->lane_bytes,
                              .pair_bytes = h->pair_bytes,
@@ -131,11 +157,23 @@ struct shmi_world shmi_layout_channels(const struct shmi_header *h, uint8_t *con
   return (struct shmi_world){.rank = rank,
                              .nranks = (int)h->nranks,
                              .control = control,
-                             .staging = device,
+                             .staging = device + h->nranks * device_pairs_stride(h),
                              .control_stride = h->control_stride,
-                             .staging_stride = h->device_stride,
+                             .staging_stride = h->channel_stride,
                              .step_offset = offsetof(struct shmi_control, channel),
                              .slot_bytes = h->channel_slot_bytes,
                              .lane_bytes = round_down(h->channel_slot_bytes / h->nranks, SHMI_LINE),
                              .packet_bytes = h->packet_bytes};
+}
+
+struct shmi_world shmi_layout_device_pairs(const struct shmi_header *h, uint8_t *control, uint8_t *device, int rank) {
+  return (struct shmi_world){.rank = rank,
+                             .nranks = (int)h->nranks,
+                             .control = control,
+                             .staging = device,
+                             .control_stride = h->control_stride,
+                             .staging_stride = device_pairs_stride(h),
+                             .pair_offset = sizeof(struct shmi_control) + pair_lines_bytes(h->nranks),
+                             .pair_bytes = h->device_pair_bytes,
+                             .pair_places = SHMI_PAIR_SLOTS};
 }

@@ -1,7 +1,8 @@
 /*
- * layout.h - what lies where in a communicator's segment. Shared by all ranks and, later, by CUDA kernels.
+ * layout.h - what lies where in a communicator's segment. Shared by all ranks and CUDA kernels.
  *
- *   header | control of rank 0 | ... | staging of rank 0 | ... | device staging of rank 0 | ...
+ *   header | control of rank 0 | ... | staging of rank 0 | ... | device pairs of rank 0 | ... | channel 0 | channel 1 |
+ * ...
  *
  * control of a rank, 128-byte lines that this rank alone writes:
  *   member      who it is: written at attach, `state` last
@@ -9,18 +10,22 @@
  *   abort       why it gave up: `cause` last
  *   step[2]     word of the newest step of either parity, and up to SHMI_INLINE_BYTES of payload beside it
  *   beacon      a line that is written now and then, for peers to time their reading of it (comm/distance.c)
+ *   counts      how many collectives it has entered, for ranks that wait in vain
  *   channel[c]  as step, for channel c
  *   pair_out[n] for each peer: the words of the message slots toward it
  *   pair_in[n]  for each peer: how many of its message slots this rank has emptied
+ *   then both once more, for messages of device memory
  * staging of a rank, bytes that this rank alone writes, allocated at their first use:
  *   slot[2]     of slot_bytes: n lanes of lane_bytes each (lane d: what rank d reads, where it is not for all)
  *   pair lanes  for each peer pair_places of pair_bytes, of which SHMI_PAIR_SLOTS are in use at a time
- * device staging of a rank: for each channel
+ * device pairs of a rank: for each peer SHMI_PAIR_SLOTS of device_pair_bytes
+ * channel: for each rank, bytes that this rank alone writes,
  *   slot[2]     of channel_slot_bytes, as above
  *   packets[2]  of packet_bytes: data with their flags beside them (coll/packet.h)
  *
  * A channel is what one CUDA block works through: words, slots and a step number of its own, so that blocks of a kernel
- * need not meet. Host memory has one, with lines and staging of its own.
+ * need not meet. Host memory has one, with lines and staging of its own. Channels lie one behind the other so that a
+ * beginning of the device's part can be registered where there is not enough pinned memory for all.
  *
  * The header is written before the file gets its name and is constant from then on. Offsets only: every process maps
  * the segment somewhere else. Whatever is read here is checked before use (shmi_layout_check).
@@ -35,7 +40,7 @@
 #include "base/ordering.h"
 
 #define SHMI_MAGIC          0x6c63636d6873ull /* "shmccl" */
-#define SHMI_LAYOUT_VERSION 2u
+#define SHMI_LAYOUT_VERSION 3u
 #define SHMI_LINE           128
 #define SHMI_STEP_BYTES     512
 #define SHMI_PAGE           4096
@@ -52,8 +57,9 @@ struct shmi_header {
   uint64_t staging_offset, staging_stride;
   uint64_t slot_bytes, lane_bytes;
   uint64_t pair_bytes, pair_places;
-  uint64_t device_offset, device_stride; /* 0 channels: no room for device memory */
-  uint64_t channels, channel_slot_bytes, packet_bytes;
+  uint64_t device_offset, channel_stride;              /* the latter: of a rank in a channel */
+  uint64_t channels, channel_slot_bytes, packet_bytes; /* 0 channels: no room for device memory */
+  uint64_t device_pair_bytes;
   uint64_t window_bytes;  /* of a slot: what the data of successive steps wanders through */
   uint64_t budget_bytes;  /* what the sizes above were made from */
   shmi_options_t options; /* rank 0's; the others compare theirs */
@@ -62,11 +68,13 @@ struct shmi_header {
 enum shmi_member_state { SHMI_MEMBER_ABSENT = 0, SHMI_MEMBER_ATTACHED = 1, SHMI_MEMBER_LEFT = 2 };
 
 struct shmi_member {
-  uint32_t state; /* enum shmi_member_state; published */
-  uint32_t pid;   /* in its own pid namespace: for messages only */
-  int32_t node;   /* NUMA node at attach, -1 if unknown */
-  uint32_t quota; /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
-  uint8_t pad[SHMI_LINE - 16];
+  uint32_t state;           /* enum shmi_member_state; published */
+  uint32_t pid;             /* in its own pid namespace: for messages only */
+  int32_t node;             /* NUMA node at attach, -1 if unknown */
+  uint32_t quota;           /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
+  uint32_t device_channels; /* that it has allocated; 0: it has no GPU in use */
+  uint32_t registered;      /* of those of all ranks, for its GPU, plus 1; 0: not known yet; published */
+  uint8_t pad[SHMI_LINE - 24];
 };
 
 enum { SHMI_CPU_MASK_BYTES = SHMI_LINE };
@@ -114,6 +122,12 @@ struct shmi_beacon {
   uint8_t pad[SHMI_LINE - 4];
 };
 
+/* Collectives entered so far on either kind of memory, of communicators that know both. */
+struct shmi_counts {
+  uint32_t host, device;
+  uint8_t pad[SHMI_LINE - 8];
+};
+
 struct shmi_control {
   struct shmi_member member;
   uint8_t cpus[SHMI_CPU_MASK_BYTES];
@@ -121,8 +135,9 @@ struct shmi_control {
   struct shmi_step_line step[2];
   uint8_t gap[7 * SHMI_LINE]; /* keeps the beacon out of what processors fetch ahead of the lines above */
   struct shmi_beacon beacon;
+  struct shmi_counts counts;
   struct shmi_step_line channel[SHMI_CHANNELS_MOST][2];
-  /* struct shmi_pair_out [nranks], struct shmi_pair_in [nranks] follow */
+  /* struct shmi_pair_out [nranks], struct shmi_pair_in [nranks] follow, twice */
 };
 
 #ifdef __cplusplus
@@ -137,7 +152,7 @@ SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_out) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_in) == SHMI_LINE);
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 11 * SHMI_LINE + (2 + 2 * SHMI_CHANNELS_MOST) * SHMI_STEP_BYTES);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 12 * SHMI_LINE + (2 + 2 * SHMI_CHANNELS_MOST) * SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_control, step) == 3 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_step_line, payload) % 16 == 0);
 
@@ -152,8 +167,7 @@ struct shmi_world {
   int rank, nranks;
   uint8_t *control, *staging; /* of rank 0 */
   size_t control_stride, staging_stride;
-  size_t step_offset; /* in a rank's control */
-  size_t slot_offset; /* in a rank's staging; packets come behind the slots of a channel */
+  size_t step_offset, pair_offset; /* in a rank's control */
   size_t slot_bytes, lane_bytes, packet_bytes, pair_bytes, pair_places, window_bytes;
 };
 
@@ -164,7 +178,7 @@ SHMI_FN struct shmi_step_line *shmi_step_of(const struct shmi_world *w, int rank
   return (struct shmi_step_line *)(void *)(w->control + (size_t)rank * w->control_stride + w->step_offset) + (step & 1);
 }
 SHMI_FN struct shmi_pair_out *shmi_pair_out_of(const struct shmi_world *w, int from, int to) {
-  return (struct shmi_pair_out *)(void *)(shmi_control_of(w, from) + 1) + to;
+  return (struct shmi_pair_out *)(void *)(w->control + (size_t)from * w->control_stride + w->pair_offset) + to;
 }
 SHMI_FN struct shmi_pair_in *shmi_pair_in_of(const struct shmi_world *w, int to, int from) {
   return (struct shmi_pair_in *)(void *)(shmi_pair_out_of(w, to, 0) + w->nranks) + from;
@@ -173,20 +187,19 @@ SHMI_FN uint8_t *shmi_slot_of(const struct shmi_world *w, int rank, uint32_t ste
 #ifdef SHMI_BREAK_SLOTS
   step = 0;
 #endif
-  return w->staging + (size_t)rank * w->staging_stride + w->slot_offset + (step & 1) * w->slot_bytes;
+  return w->staging + (size_t)rank * w->staging_stride + (step & 1) * w->slot_bytes;
 }
 SHMI_FN uint8_t *shmi_packets_of(const struct shmi_world *w, int rank, uint32_t step) {
 #ifdef SHMI_BREAK_SLOTS
   step = 0;
 #endif
-  return w->staging + (size_t)rank * w->staging_stride + w->slot_offset + 2 * w->slot_bytes +
-         (step & 1) * w->packet_bytes;
+  return w->staging + (size_t)rank * w->staging_stride + 2 * w->slot_bytes + (step & 1) * w->packet_bytes;
 }
 /* The channel that is `number` behind w, itself a channel. */
 SHMI_FN struct shmi_world shmi_channel_of(const struct shmi_world *w, int number) {
   struct shmi_world channel = *w;
   channel.step_offset += (size_t)number * 2 * sizeof(struct shmi_step_line);
-  channel.slot_offset += (size_t)number * 2 * (w->slot_bytes + w->packet_bytes);
+  channel.staging += (size_t)number * (size_t)w->nranks * w->staging_stride;
   return channel;
 }
 SHMI_FN uint8_t *shmi_pair_lane_of(const struct shmi_world *w, int from, int to) {
@@ -213,8 +226,12 @@ const char *shmi_layout_check(const struct shmi_header *h, uint64_t file_bytes);
 
 /* What host memory uses of a segment mapped at base. */
 struct shmi_world shmi_layout_world(const struct shmi_header *h, uint8_t *base, int rank);
-/* Channel 0 of what device memory uses. control, device: where a device finds these two parts of the segment. */
+/* Channel 0 of what device memory uses, and its pairs. control, device: where a device finds these two parts of the
+ * segment. */
 struct shmi_world shmi_layout_channels(const struct shmi_header *h, uint8_t *control, uint8_t *device, int rank);
+struct shmi_world shmi_layout_device_pairs(const struct shmi_header *h, uint8_t *control, uint8_t *device, int rank);
+/* Bytes from device_offset on that device memory needs with so many channels. */
+size_t shmi_layout_device_bytes(const struct shmi_header *h, uint64_t channels);
 #endif
 
 #endif

@@ -266,21 +266,25 @@ void call_release_buffers(struct buffers *buffers) {
   harness_release(&buffers->b);
 }
 
-void call_make(const struct prepared *p, const struct buffers *buffers, shmccl_comm_t *comm) {
+void call_make_on(const struct prepared *p, const struct buffers *buffers, shmccl_comm_t *comm, void *stream) {
   const struct call *c = &p->call;
   const uint8_t *send = buffers->send;
   uint8_t *recv = buffers->recv;
   switch (c->collective) {
-  case SHMI_ALLREDUCE: CHECK_OK(shmccl_allreduce(send, recv, c->count, c->type, c->op, comm, NULL)); break;
-  case SHMI_ALLGATHER: CHECK_OK(shmccl_allgather(send, recv, c->count, c->type, comm, NULL)); break;
-  case SHMI_REDUCE_SCATTER: CHECK_OK(shmccl_reduce_scatter(send, recv, c->count, c->type, c->op, comm, NULL)); break;
-  case SHMI_BROADCAST: CHECK_OK(shmccl_broadcast(send, recv, c->count, c->type, c->root, comm, NULL)); break;
-  case SHMI_REDUCE: CHECK_OK(shmccl_reduce(send, recv, c->count, c->type, c->op, c->root, comm, NULL)); break;
-  case SHMI_ALLTOALL: CHECK_OK(shmccl_alltoall(send, recv, c->count, c->type, comm, NULL)); break;
-  case SHMI_GATHER: CHECK_OK(shmccl_gather(send, recv, c->count, c->type, c->root, comm, NULL)); break;
-  case SHMI_SCATTER: CHECK_OK(shmccl_scatter(send, recv, c->count, c->type, c->root, comm, NULL)); break;
-  default: CHECK_OK(shmccl_barrier(comm, NULL)); break;
+  case SHMI_ALLREDUCE: CHECK_OK(shmccl_allreduce(send, recv, c->count, c->type, c->op, comm, stream)); break;
+  case SHMI_ALLGATHER: CHECK_OK(shmccl_allgather(send, recv, c->count, c->type, comm, stream)); break;
+  case SHMI_REDUCE_SCATTER: CHECK_OK(shmccl_reduce_scatter(send, recv, c->count, c->type, c->op, comm, stream)); break;
+  case SHMI_BROADCAST: CHECK_OK(shmccl_broadcast(send, recv, c->count, c->type, c->root, comm, stream)); break;
+  case SHMI_REDUCE: CHECK_OK(shmccl_reduce(send, recv, c->count, c->type, c->op, c->root, comm, stream)); break;
+  case SHMI_ALLTOALL: CHECK_OK(shmccl_alltoall(send, recv, c->count, c->type, comm, stream)); break;
+  case SHMI_GATHER: CHECK_OK(shmccl_gather(send, recv, c->count, c->type, c->root, comm, stream)); break;
+  case SHMI_SCATTER: CHECK_OK(shmccl_scatter(send, recv, c->count, c->type, c->root, comm, stream)); break;
+  default: CHECK_OK(shmccl_barrier(comm, stream)); break;
   }
+}
+
+void call_make(const struct prepared *p, const struct buffers *buffers, shmccl_comm_t *comm) {
+  call_make_on(p, buffers, comm, NULL);
 }
 
 void call_run(const struct prepared *p, struct buffers *buffers, shmccl_comm_t *comm) {

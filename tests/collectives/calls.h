@@ -58,6 +58,8 @@ void call_release_buffers(struct buffers *buffers);
 
 /* Makes the call, which must succeed, and nothing else. */
 void call_make(const struct prepared *p, const struct buffers *buffers, shmccl_comm_t *comm);
+/* The same on a stream, with buffers in device memory. */
+void call_make_on(const struct prepared *p, const struct buffers *buffers, shmccl_comm_t *comm, void *stream);
 /* Fill, make and check. */
 void call_run(const struct prepared *p, struct buffers *buffers, shmccl_comm_t *comm);
 /* Prepare, run and release. */

@@ -1,6 +1,5 @@
-/* kernels.c - the kernels of coll/kernels.h for the stand-in CUDA runtime: device code on the CPU executor. */
-#include "kernels.h"
-
+/* kernels.c - the kernels of coll/kernels.h for the stand-in CUDA runtime: device code on the CPU executor. A program
+ * that links it has them. */
 #include "coll/kernels.h"
 #include "cudart_standin.h"
 #include "executor.h"
@@ -31,7 +30,7 @@ static cudaError_t run(const struct standin_launch *l) {
 
 static const struct standin_kernel kernel = {"shmi_kernel", run, 1, {sizeof(struct shmi_launch)}, false};
 
-void device_kernels_register(void) {
+__attribute__((constructor)) static void register_kernels(void) {
   for (int type = 0; type < SHMCCL_DATATYPE_COUNT; type++)
     for (int op = 0; op < SHMCCL_REDOP_COUNT; op++) standin_kernel_symbol(&symbols[type][op], &kernel);
 }

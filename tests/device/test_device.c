@@ -158,7 +158,7 @@ static struct shmi_channel_state choose_start(struct harness_random *r) {
 }
 
 static struct setting open_setting(struct harness_random *r, int nranks) {
-  struct setting s = {.options = {.staging_bytes = (uint64_t)nranks * (2400 << 10)}};
+  struct setting s = {.options = {.staging_bytes = (uint64_t)nranks * (2800 << 10)}};
   CHECK(shmi_layout_make(&s.header, nranks, s.options.staging_bytes, &s.options) && s.header.channels);
   s.channels = 1 + (int)harness_below(r, 2);
   s.options.algorithm = harness_below(r, 3);

@@ -5,7 +5,6 @@
  */
 #include <sys/mman.h>
 
-#include "../device/kernels.h"
 #include "calls.h"
 #include "coll/kernels.h"
 #include "coll/launch.h"
@@ -149,7 +148,7 @@ static void replay(struct rank *ranks) {
 /* As one registration. */
 static void *open_segment(struct setting *s) {
   void *segment, *device;
-  s->options.staging_bytes = RANKS * (2400 << 10);
+  s->options.staging_bytes = RANKS * (2800 << 10);
   CHECK(shmi_layout_make(&s->header, RANKS, s->options.staging_bytes, &s->options) && s->header.channels);
   segment = mmap(NULL, s->header.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CHECK(segment != MAP_FAILED);
@@ -165,7 +164,6 @@ int main(void) {
   struct harness_random random = harness_random(harness_seed());
   struct rank ranks[RANKS] = {0};
   struct setting s = {0};
-  device_kernels_register();
   void *segment = open_segment(&s);
   for (int n = 0; n < RANKS; n++) set_up(&ranks[n], n, &s);
   for (int i = 0; i < CALLS; i++) {

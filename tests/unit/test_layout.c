@@ -27,18 +27,20 @@ static uint64_t budget(int nranks, int i) {
 
 static void check_sizes(const struct shmi_header *h, int nranks, uint64_t staging) {
   const uint64_t n = (uint64_t)nranks, pairs = n * h->pair_places * h->pair_bytes;
-  assert_true(n * (h->staging_stride + h->device_stride) <= staging);
+  const uint64_t device = shmi_layout_device_bytes(h, h->channels);
+  assert_true(n * h->staging_stride + device <= staging);
   assert_true(h->staging_stride >= 2 * h->slot_bytes + pairs && h->staging_stride % SHMI_PAGE == 0);
   assert_true(h->slot_bytes == n * h->lane_bytes && h->lane_bytes >= SHMI_PAGE && h->lane_bytes % SHMI_PAGE == 0);
   assert_true(h->pair_bytes >= 1024 && h->pair_bytes % SHMI_LINE == 0);
   assert_true(h->control_offset >= sizeof *h);
-  assert_true(h->control_stride >= sizeof(struct shmi_control) + n * 2 * SHMI_LINE);
+  assert_true(h->control_stride >= sizeof(struct shmi_control) + n * 4 * SHMI_LINE);
   assert_true(h->staging_offset >= h->control_offset + n * h->control_stride && h->staging_offset % SHMI_PAGE == 0);
   assert_true(h->device_offset == h->staging_offset + n * h->staging_stride);
-  assert_true(h->total_bytes == h->device_offset + n * h->device_stride);
-  assert_true(h->device_stride == h->channels * 2 * (h->channel_slot_bytes + h->packet_bytes));
-  assert_true(h->channels <= SHMI_CHANNELS_MOST && n * n * h->device_stride <= 160 << 20);
-  assert_true(h->device_stride % SHMI_PAGE == 0 && h->channel_slot_bytes % SHMI_PAGE == 0);
+  assert_true(h->total_bytes == h->device_offset + device);
+  assert_true(h->channel_stride == 2 * (h->channel_slot_bytes + h->packet_bytes));
+  assert_true(h->channels <= SHMI_CHANNELS_MOST && n * device <= 160 << 20);
+  assert_true(h->channel_stride % SHMI_PAGE == 0 && h->channel_slot_bytes % SHMI_PAGE == 0);
+  assert_true(!h->channels == !h->device_pair_bytes && h->device_pair_bytes % SHMI_PAGE == 0);
   assert_true(h->staging_offset == shmi_layout_control_bytes(nranks));
 }
 
@@ -74,17 +76,30 @@ static void expect_place(const void *place, size_t bytes, size_t alignment) {
   end_of_places = (uint8_t *)(uintptr_t)place + bytes;
 }
 
-/* Slots and packets of all channels; their words lie in the control of their rank. */
-static void expect_channels(const struct shmi_header *h, uint8_t *base) {
-  const struct shmi_world first = shmi_layout_channels(h, base + h->control_offset, base + h->device_offset, 1);
-  for (int r = 0; r < first.nranks; r++)
-    for (int c = 0; c < (int)h->channels; c++) {
-      const struct shmi_world w = shmi_channel_of(&first, c);
+/* Message slots, then slots and packets of all channels; their words lie in the control of their rank. */
+static void expect_device(const struct shmi_header *h, uint8_t *base) {
+  uint8_t *const control = base + h->control_offset, *const device = base + h->device_offset;
+  const struct shmi_world first = shmi_layout_channels(h, control, device, 1);
+  const struct shmi_world pairs = shmi_layout_device_pairs(h, control, device, 1);
+  for (int r = 0; r < pairs.nranks && h->channels; r++)
+    for (int p = 0; p < pairs.nranks; p++)
+      for (uint32_t i = 0; i < SHMI_PAIR_SLOTS; i++)
+        expect_place(shmi_pair_slot_of(&pairs, r, p, i), pairs.pair_bytes, SHMI_PAGE);
+  for (int c = 0; c < (int)h->channels; c++) {
+    const struct shmi_world w = shmi_channel_of(&first, c);
+    for (int r = 0; r < first.nranks; r++) {
       assert_ptr_equal(shmi_step_of(&w, r, 7), &shmi_control_of(&w, r)->channel[c][1]);
       for (uint32_t step = 0; step < 2; step++) expect_place(shmi_slot_of(&w, r, step), w.slot_bytes, SHMI_PAGE);
       for (uint32_t step = 0; step < 2; step++) expect_place(shmi_packets_of(&w, r, step), w.packet_bytes, SHMI_PAGE);
       assert_true((size_t)w.nranks * w.lane_bytes <= w.slot_bytes && w.lane_bytes >= SHMI_LINE);
     }
+    assert_true(end_of_places == device + shmi_layout_device_bytes(h, (uint64_t)c + 1));
+  }
+}
+
+static void expect_pairs(const struct shmi_world *w, int rank) {
+  for (int p = 0; p < w->nranks; p++) expect_place(shmi_pair_out_of(w, rank, p), SHMI_LINE, SHMI_LINE);
+  for (int p = 0; p < w->nranks; p++) expect_place(shmi_pair_in_of(w, rank, p), SHMI_LINE, SHMI_LINE);
 }
 
 /* All lines of all ranks, then all staging, one behind the other. */
@@ -95,11 +110,12 @@ static void places_do_not_overlap(void **state) {
     uint8_t *const base = (uint8_t *)((uintptr_t)1 << 40); /* nothing is touched */
     assert_true(make(&h, nranks, budget(nranks, 3)));
     const struct shmi_world w = shmi_layout_world(&h, base, 1);
+    const struct shmi_world device = shmi_layout_device_pairs(&h, base + h.control_offset, base + h.device_offset, 1);
     end_of_places = base + sizeof h;
     for (int r = 0; r < nranks; r++) {
       expect_place(shmi_control_of(&w, r), sizeof(struct shmi_control), SHMI_LINE);
-      for (int p = 0; p < nranks; p++) expect_place(shmi_pair_out_of(&w, r, p), SHMI_LINE, SHMI_LINE);
-      for (int p = 0; p < nranks; p++) expect_place(shmi_pair_in_of(&w, r, p), SHMI_LINE, SHMI_LINE);
+      expect_pairs(&w, r);
+      expect_pairs(&device, r);
     }
     for (int r = 0; r < nranks; r++) {
       for (uint32_t step = 0; step < 2; step++) expect_place(shmi_slot_of(&w, r, step), w.slot_bytes, SHMI_PAGE);
@@ -108,7 +124,7 @@ static void places_do_not_overlap(void **state) {
           expect_place(shmi_pair_slot_of(&w, r, p, i), w.pair_bytes, SHMI_LINE);
     }
     expect_place(base + h.device_offset, 0, SHMI_PAGE);
-    expect_channels(&h, base);
+    expect_device(&h, base);
     assert_true(end_of_places == base + h.total_bytes);
   }
 }

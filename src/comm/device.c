@@ -1,0 +1,194 @@
+/* device.c - from a GPU to a communicator's device side, and back. */
+#include "comm/device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+/* This rank's message slots and as many channels as /dev/shm has room for; the number of the latter. */
+static uint32_t allocate_channels(const shmccl_comm_t *comm) {
+  const struct shmi_header *h = &comm->segment.header;
+  const size_t n = (size_t)comm->nranks, rank = (size_t)comm->rank;
+  const size_t pairs = shmi_layout_device_bytes(h, 0) / n;
+  uint32_t channels = 0;
+  if (!h->channels) return 0;
+  if (shmi_segment_allocate(&comm->segment, h->device_offset + rank * pairs, pairs) != SHMCCL_SUCCESS) return 0;
+  while (channels < h->channels) {
+    const size_t offset = h->device_offset + shmi_layout_device_bytes(h, channels) + rank * h->channel_stride;
+    if (shmi_segment_allocate(&comm->segment, offset, h->channel_stride) != SHMCCL_SUCCESS) break;
+    channels++;
+  }
+  return channels;
+}
+
+static shmccl_result_t make(shmccl_comm_t *comm, int device) {
+  struct shmi_device *d = comm->device;
+  void *states = NULL, *notice;
+  SHMI_RETURN_IF_ERROR(shmi_gpu_open(&d->gpu, device));
+  if (comm->nranks == 1) return SHMCCL_SUCCESS;
+  SHMI_RETURN_IF_ERROR(shmi_gpu_pin(d->gpu, &d->told, sizeof *d->notice));
+  SHMI_RETURN_IF_ERROR(shmi_gpu_allocate(d->gpu, &states, SHMI_CHANNELS_MOST * sizeof *d->launch.states));
+  notice = d->told.device;
+  d->notice = d->told.host;
+  d->launch = (struct shmi_launch){.states = states,
+                                   .leave = &((struct shmi_notice *)notice)->leave,
+                                   .status = &((struct shmi_notice *)notice)->status,
+                                   .patience_ns = comm->options.timeout_ms * 1000000};
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t open_gpu(shmccl_comm_t *comm, int device) {
+  comm->device = calloc(1, sizeof *comm->device);
+  if (!comm->device) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
+  shmccl_result_t result = make(comm, device);
+  if (result != SHMCCL_SUCCESS) shmi_device_close(comm);
+  return result;
+}
+
+static bool is_wanted(const shmccl_comm_t *comm) {
+  return comm->options.memory == SHMCCL_MEMORY_CUDA ||
+         (comm->options.memory == SHMCCL_MEMORY_AUTO && shmi_gpu_in_use());
+}
+
+shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device) {
+  struct shmi_member *mine = &shmi_control_of(&comm->world, comm->rank)->member;
+  if (!is_wanted(comm)) return SHMCCL_SUCCESS;
+  SHMI_RETURN_IF_ERROR(open_gpu(comm, device));
+  if (comm->nranks > 1) mine->device_channels = allocate_channels(comm);
+  if (comm->nranks == 1 || mine->device_channels) return SHMCCL_SUCCESS;
+  shmi_device_close(comm);
+  return shmi_error(SHMCCL_ERROR_NO_SPACE,
+                    "rank %d: no room for device memory's staging: raise SHMCCL_STAGING_BYTES or free space in %s, or "
+                    "use host memory (SHMCCL_MEMORY=host)",
+                    comm->rank, shmi_option_shm_dir());
+}
+
+/* ---- agreeing ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t least_of(const shmccl_comm_t *comm, uint32_t (*of)(const struct shmi_member *)) {
+  uint32_t least = UINT32_MAX;
+  for (int r = 0; r < comm->nranks; r++) {
+    const uint32_t channels = of(&shmi_control_of(&comm->world, r)->member);
+    if (channels < least) least = channels;
+  }
+  return least;
+}
+
+static uint32_t allocated_by(const struct shmi_member *m) { return m->device_channels; }
+static uint32_t registered_by(const struct shmi_member *m) { return shmi_observe32(&m->registered) - 1; }
+
+/* Fewer channels until they can be pinned; how many, and the reason if not all. */
+static uint32_t register_channels(const shmccl_comm_t *comm, uint64_t most, uint32_t channels, const char **why) {
+  const struct shmi_header *h = &comm->segment.header;
+  struct shmi_device *d = comm->device;
+  const char *problem = NULL;
+  for (; channels; channels /= 2) {
+    problem = shmi_gpu_register(d->gpu, &d->staging, comm->segment.base + h->device_offset,
+                                shmi_layout_device_bytes(h, channels), most);
+    if (!problem) return channels;
+    *why = problem;
+  }
+  return 0;
+}
+
+static uint32_t register_segment(const shmccl_comm_t *comm, uint64_t most, uint32_t channels, const char **why) {
+  const struct shmi_header *h = &comm->segment.header;
+  struct shmi_device *d = comm->device;
+  *why = shmi_gpu_register(d->gpu, &d->control, comm->segment.base + h->control_offset,
+                           (size_t)comm->nranks * h->control_stride, most);
+  return *why ? 0 : register_channels(comm, most, channels, why);
+}
+
+/* What this process may register in all: the share of its ranks. */
+static shmccl_result_t limit_of(const shmccl_comm_t *comm, uint64_t *limit) {
+  const uint32_t pid = shmi_control_of(&comm->world, comm->rank)->member.pid;
+  uint64_t here = 0, most;
+  SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_PINNED_BYTES, &most));
+  for (int r = 0; r < comm->nranks; r++) here += shmi_control_of(&comm->world, r)->member.pid == pid;
+  *limit = most / (uint64_t)comm->nranks * here;
+  return SHMCCL_SUCCESS;
+}
+
+bool shmi_device_is_common(const shmccl_comm_t *comm) { return comm->nranks > 1 && least_of(comm, allocated_by); }
+
+shmccl_result_t shmi_device_register(shmccl_comm_t *comm) {
+  const char *why = NULL;
+  uint64_t most;
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  if (!comm->device || !shmi_device_is_common(comm)) return SHMCCL_SUCCESS;
+  shmccl_result_t result = limit_of(comm, &most);
+  if (result != SHMCCL_SUCCESS) return shmi_abort_raise(comm, result, comm->rank, NULL);
+  const uint32_t wanted = least_of(comm, allocated_by);
+  const uint32_t channels = register_segment(comm, most, wanted, &why);
+  if (channels < wanted)
+    shmi_log(SHMI_LOG_WARN, "rank %d: %u of %u channels could be registered for the GPU: %s", comm->rank, channels,
+             wanted, why);
+  shmi_publish32(&shmi_control_of(&comm->world, comm->rank)->member.registered, channels + 1);
+  return SHMCCL_SUCCESS;
+}
+
+bool shmi_device_lacks(const void *context, int peer) {
+  const shmccl_comm_t *comm = context;
+  return shmi_observe32(&shmi_control_of(&comm->world, peer)->member.registered) == 0;
+}
+
+/* The first rank for which `of` says 0. */
+static int first_without(const shmccl_comm_t *comm, uint32_t (*of)(const struct shmi_member *)) {
+  int r = 0;
+  while (r < comm->nranks && of(&shmi_control_of(&comm->world, r)->member)) r++;
+  return r;
+}
+
+static shmccl_result_t without_device(shmccl_comm_t *comm) {
+  if (comm->device)
+    SHMI_INFO("rank %d: host memory only: rank %d uses no GPU", comm->rank, first_without(comm, allocated_by));
+  shmi_device_close(comm);
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t give_up(shmccl_comm_t *comm) {
+  const int without = first_without(comm, registered_by);
+  char message[256];
+  shmi_device_close(comm);
+  snprintf(message, sizeof message,
+           "rank %d: rank %d could register no memory for its GPU: raise its limit of pinned memory "
+           "(SHMCCL_PINNED_BYTES), end other users of it, or use host memory (SHMCCL_MEMORY=host)",
+           comm->rank, without);
+  return shmi_abort_raise(comm, SHMCCL_ERROR_NO_MEMORY, without, message);
+}
+
+shmccl_result_t shmi_device_agree(shmccl_comm_t *comm) {
+  struct shmi_device *d = comm->device;
+  if (comm->nranks == 1) return SHMCCL_SUCCESS;
+  if (!d || !shmi_device_is_common(comm)) return without_device(comm);
+  d->channels = least_of(comm, registered_by);
+  if (!d->channels) return give_up(comm);
+  d->launch.world = shmi_layout_channels(&comm->segment.header, d->control.device, d->staging.device, comm->rank);
+  SHMI_INFO("rank %d: device %d, %u channels with slots of %zu KiB, %zu KiB registered", comm->rank,
+            shmi_gpu_device(d->gpu), d->channels, d->launch.world.slot_bytes >> 10,
+            (d->control.bytes + d->staging.bytes) >> 10);
+  return shmi_watchdog_start(comm);
+}
+
+/* ---- closing ----------------------------------------------------------------------------------------------------- */
+
+void shmi_device_close(shmccl_comm_t *comm) {
+  struct shmi_device *d = comm->device;
+  if (!d) return;
+  shmi_watchdog_stop(d);
+  if (d->gpu) {
+    shmi_gpu_unpin(d->gpu, &d->staging);
+    shmi_gpu_unpin(d->gpu, &d->control);
+    shmi_gpu_unpin(d->gpu, &d->told);
+    shmi_gpu_free(d->gpu, d->launch.states);
+  }
+  shmi_gpu_close(d->gpu);
+  shmi_device_forget(comm);
+}
+
+void shmi_device_forget(shmccl_comm_t *comm) {
+  free(comm->device);
+  comm->device = NULL;
+}

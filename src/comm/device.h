@@ -1,0 +1,83 @@
+/*
+ * device.h - a communicator's device side: its GPU, what is registered for it, the watchdog.
+ *
+ * device.c makes and ends it, enqueue.c gives it work, watchdog.c looks after kernels that nobody waits for. A
+ * communicator without one knows host memory only.
+ *
+ * Making one is part of making the communicator, in steps that wait for nobody: every rank opens its GPU and allocates
+ * its channels (before it is seen), registers as many as all have and its own process can pin (when all are seen), and
+ * uses as many as all could (when all have said so). If one rank has none, no rank has a device side.
+ */
+#ifndef SHMI_COMM_DEVICE_H
+#define SHMI_COMM_DEVICE_H
+
+#include <pthread.h>
+
+#include "coll/launch.h"
+#include "comm/comm.h"
+#include "mem/gpu.h"
+
+/* What host and kernels of a rank tell each other, in pinned memory; a line for each writer. */
+struct shmi_notice {
+  uint32_t leave;
+  uint8_t pad[SHMI_LINE - 4];
+  uint64_t status;
+};
+
+enum { SHMI_RECENT_CALLS = 64 };
+
+struct shmi_device {
+  struct shmi_gpu *gpu;
+  struct shmi_pinned control, staging, told;
+  struct shmi_notice *notice;                    /* the host's address of `told` */
+  struct shmi_launch launch;                     /* what all launches have in common */
+  uint32_t channels;                             /* in use; 0 with one rank */
+  bool traps;                                    /* an aborted kernel is always a CUDA error, not only under capture */
+  uint32_t calls;                                /* launched or captured so far */
+  struct shmi_call_id recent[SHMI_RECENT_CALLS]; /* the newest of them, by number */
+  struct shmi_watchdog {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool runs, stops;
+    uint64_t gone_since_ns; /* a rank, seen by the thread; 0: none is */
+  } watchdog;
+};
+
+/* ---- device.c ---- */
+
+/* Opens the GPU if the options ask for it: comm->device stays NULL if not. device: its number, or SHMI_GPU_CURRENT.
+ * Raises what is an error. Also says in the member line what this rank has. */
+shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device);
+/* Once all ranks are attached: registers, and says how much. */
+shmccl_result_t shmi_device_register(shmccl_comm_t *comm);
+/* Whether all have a GPU; then each will say how much it could register, which lacks is about. */
+bool shmi_device_is_common(const shmccl_comm_t *comm);
+bool shmi_device_lacks(const void *comm, int peer);
+/* Once all have said so: what all could is what is used. */
+shmccl_result_t shmi_device_agree(shmccl_comm_t *comm);
+/* Nothing of this communicator may run on the device any more. */
+void shmi_device_close(shmccl_comm_t *comm);
+/* In a forked child: CUDA and threads are the parent's. */
+void shmi_device_forget(shmccl_comm_t *comm);
+
+/* ---- enqueue.c ---- */
+
+/* Whether a call's buffers are device memory; invalid argument if they are of different kinds, another device's, or do
+ * not fit the stream. */
+shmccl_result_t shmi_device_wanted(const shmccl_comm_t *comm, const struct shmi_call *call, const void *stream,
+                                   bool *wanted);
+/* Enqueues the call. */
+shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *call, void *stream);
+
+/* ---- watchdog.c ---- */
+
+shmccl_result_t shmi_watchdog_start(shmccl_comm_t *comm);
+void shmi_watchdog_stop(struct shmi_device *device);
+/* The number of the next launch, which is kept in mind for messages. */
+uint32_t shmi_watchdog_number(struct shmi_device *device, const struct shmi_call_id *call);
+/* What it does every now and then: an error that a kernel or another rank has found becomes this rank's, kernels are
+ * told to leave. From any thread. */
+void shmi_watchdog_look(shmccl_comm_t *comm);
+
+#endif

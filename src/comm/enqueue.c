@@ -1,0 +1,60 @@
+/* enqueue.c - calls on device memory: nothing waits here, and nothing that the host knows is baked into a launch that
+ * could be replayed. */
+#include "comm/device.h"
+
+/* ---- which memory ------------------------------------------------------------------------------------------------ */
+
+static shmccl_result_t kind_of(const shmccl_comm_t *comm, const void *p, enum shmi_memory_kind *kind) {
+  SHMI_RETURN_IF_ERROR(shmi_gpu_kind_of(comm->device->gpu, p, kind));
+  if (*kind != SHMI_MEMORY_OTHER) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
+                    "the buffer at %p belongs to another GPU than the communicator, which was made on device %d: pass "
+                    "memory of that device",
+                    p, shmi_gpu_device(comm->device->gpu));
+}
+
+static shmccl_result_t check_host(const void *stream) {
+  if (!stream) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
+                    "a stream is given for host memory, on which calls are synchronous: pass NULL, or device memory");
+}
+
+/* Without buffers the stream tells. */
+shmccl_result_t shmi_device_wanted(const shmccl_comm_t *comm, const struct shmi_call *c, const void *stream,
+                                   bool *wanted) {
+  enum shmi_memory_kind kinds[2] = {SHMI_MEMORY_HOST, SHMI_MEMORY_HOST};
+  const void *const buffers[] = {c->sendbuf, c->recvbuf};
+  int n = 0;
+  *wanted = stream != NULL;
+  if (!comm->device || !c->id.count) return SHMCCL_SUCCESS;
+  for (int i = 0; i < 2; i++)
+    if (buffers[i]) SHMI_RETURN_IF_ERROR(kind_of(comm, buffers[i], &kinds[n++]));
+  if (n == 2 && kinds[0] != kinds[1])
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
+                      "one of sendbuf and recvbuf is host memory, the other device memory: pass two of a kind");
+  if (n) *wanted = kinds[0] == SHMI_MEMORY_DEVICE;
+  return *wanted ? SHMCCL_SUCCESS : check_host(stream);
+}
+
+/* ---- enqueueing -------------------------------------------------------------------------------------------------- */
+
+static shmccl_result_t run_alone(struct shmi_gpu *gpu, const struct shmi_call *c, void *stream) {
+  if (!c->id.count || c->sendbuf == c->recvbuf) return SHMCCL_SUCCESS;
+  return shmi_gpu_copy(gpu, c->recvbuf, c->sendbuf, c->id.count * c->element, stream);
+}
+
+shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *c, void *stream) {
+  struct shmi_device *d = comm->device;
+  if (comm->nranks == 1) return run_alone(d->gpu, c, stream);
+  if (shmi_peek64(&d->notice->status)) shmi_watchdog_look(comm);
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  shmi_select_device(&d->launch.world, (int)d->channels, &comm->options, c);
+  struct shmi_launch launch = d->launch;
+  launch.call = *c;
+  launch.number = shmi_watchdog_number(d, &c->id);
+  launch.trap = d->traps;
+  shmi_note32(&shmi_control_of(&comm->world, comm->rank)->counts.device, d->calls);
+  shmccl_result_t result = shmi_gpu_launch(d->gpu, &launch, stream);
+  if (result == SHMCCL_SUCCESS || !shmi_gpu_is_lost(d->gpu)) return result;
+  return shmi_abort_raise(comm, result, comm->rank, NULL);
+}

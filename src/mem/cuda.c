@@ -1,0 +1,365 @@
+/*
+ * cuda.c - the hold on a GPU, with the CUDA runtime.
+ *
+ * Addresses for kernels come from cudaHostGetDevicePointer, never from the host: on WSL2 they differ. Calls that CUDA
+ * does not allow while some stream is captured are made in relaxed mode: they have nothing to do with that capture.
+ */
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "coll/kernels.h"
+#include "mem/gpu.h"
+
+struct shmi_gpu {
+  int device;
+  /* What was launched last, eagerly and in a capture: what is launched on another stream has to wait for it. */
+  struct last {
+    cudaEvent_t event;
+    cudaStream_t stream;
+    unsigned long long capture; /* 0: none yet; eager: 1 */
+  } eager, captured;
+};
+
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
+
+static const char *remedy_for(cudaError_t error) {
+  switch (error) {
+  case cudaErrorNoDevice:
+  case cudaErrorInvalidDevice: return "make the GPU visible to this process (nvidia-smi, CUDA_VISIBLE_DEVICES, --gpus)";
+  case cudaErrorInsufficientDriver:
+  case cudaErrorSystemDriverMismatch: return "install a driver for CUDA 13 or later (580 or later)";
+  case cudaErrorNoKernelImageForDevice: return "GPUs older than compute capability 7.5 are not supported";
+  case cudaErrorMemoryAllocation: return "free device memory or pinned memory, or lower SHMCCL_STAGING_BYTES";
+  case cudaErrorInvalidResourceHandle: return "pass a stream that lives, of the communicator's device";
+  case cudaErrorStreamCaptureImplicit:
+  case cudaErrorStreamCaptureInvalidated:
+  case cudaErrorStreamCaptureIsolation: return "keep the default stream and other streams out of the capture";
+  case cudaErrorIllegalAddress:
+  case cudaErrorLaunchFailure:
+  case cudaErrorLaunchTimeout:
+  case cudaErrorAssert:
+  case cudaErrorMisalignedAddress:
+    return "the GPU stopped at a fault in this or an earlier kernel: start the process again";
+  default: return "see the CUDA documentation of this error";
+  }
+}
+
+static shmccl_result_t report(cudaError_t error, const char *what) {
+  cudaGetLastError(); /* what is not sticky ends here */
+  return shmi_error(SHMCCL_ERROR_CUDA, "%s failed: %s (%s): %s", what, cudaGetErrorString(error),
+                    cudaGetErrorName(error), remedy_for(error));
+}
+
+/* ---- the calling thread --------------------------------------------------------------------------------------------
+ */
+
+struct scope {
+  int device;
+  enum cudaStreamCaptureMode mode;
+  bool entered;
+};
+
+static cudaError_t enter(struct scope *s, int device) {
+  s->mode = cudaStreamCaptureModeRelaxed;
+  cudaError_t error = cudaGetDevice(&s->device);
+  if (error == cudaSuccess && s->device != device) error = cudaSetDevice(device);
+  if (error == cudaSuccess) error = cudaThreadExchangeStreamCaptureMode(&s->mode);
+  s->entered = error == cudaSuccess;
+  return error;
+}
+
+/* Also after enter() failed. */
+static void leave(struct scope *s, int device) {
+  if (s->entered) cudaThreadExchangeStreamCaptureMode(&s->mode);
+  if (s->device != device) cudaSetDevice(s->device);
+}
+
+/* ---- the device ----------------------------------------------------------------------------------------------------
+ */
+
+int shmi_gpu_count(void) {
+  int count;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+/* By the driver, if this process has loaded it: the runtime would load and start it. */
+bool shmi_gpu_in_use(void) {
+  typedef int (*state_of)(int device, unsigned *flags, int *active);
+  void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
+  int device, active = 0;
+  unsigned flags;
+  if (!driver) return false;
+  union {
+    void *symbol;
+    state_of call;
+  } state = {dlsym(driver, "cuDevicePrimaryCtxGetState")};
+  if (state.symbol && cudaGetDevice(&device) == cudaSuccess && state.call(device, &flags, &active)) active = 0;
+  dlclose(driver);
+  return active;
+}
+
+static cudaError_t load_kernels(void) {
+  struct cudaFuncAttributes attributes;
+  for (int type = 0; type < SHMCCL_DATATYPE_COUNT; type++)
+    for (int op = 0; op < SHMCCL_REDOP_COUNT; op++) {
+      cudaError_t error =
+          cudaFuncGetAttributes(&attributes, shmi_kernel_of((shmccl_datatype_t)type, (shmccl_redop_t)op));
+      if (error != cudaSuccess) return error;
+    }
+  return cudaSuccess;
+}
+
+static shmccl_result_t prepare(struct shmi_gpu *g) {
+  int maps = 0;
+  cudaError_t error = cudaDeviceGetAttribute(&maps, cudaDevAttrCanMapHostMemory, g->device);
+  if (error != cudaSuccess) return report(error, "cudaDeviceGetAttribute");
+  if (!maps)
+    return shmi_error(SHMCCL_ERROR_CUDA, "device %d cannot reach host memory: use host memory (SHMCCL_MEMORY=host)",
+                      g->device);
+  if ((error = cudaFree(NULL)) != cudaSuccess) return report(error, "starting the GPU");
+  if ((error = load_kernels()) != cudaSuccess) return report(error, "loading the kernels");
+  error = cudaEventCreateWithFlags(&g->eager.event, cudaEventDisableTiming);
+  if (error == cudaSuccess) error = cudaEventCreateWithFlags(&g->captured.event, cudaEventDisableTiming);
+  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "cudaEventCreate");
+}
+
+shmccl_result_t shmi_gpu_open(struct shmi_gpu **out, int device) {
+  cudaError_t error = cudaSuccess;
+  struct scope scope = {.device = device};
+  if (device == SHMI_GPU_CURRENT) error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return report(error, "cudaGetDevice");
+  struct shmi_gpu *g = calloc(1, sizeof *g);
+  if (!g) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
+  g->device = device;
+  error = enter(&scope, device);
+  shmccl_result_t result = error == cudaSuccess ? prepare(g) : report(error, "choosing the GPU");
+  leave(&scope, device);
+  if (result != SHMCCL_SUCCESS) return shmi_gpu_close(g), result;
+  *out = g;
+  return SHMCCL_SUCCESS;
+}
+
+void shmi_gpu_close(struct shmi_gpu *g) {
+  if (!g) return;
+  if (g->eager.event) cudaEventDestroy(g->eager.event);
+  if (g->captured.event) cudaEventDestroy(g->captured.event);
+  cudaGetLastError();
+  free(g);
+}
+
+int shmi_gpu_device(const struct shmi_gpu *g) { return g->device; }
+
+/* ---- memory
+ * ---------------------------------------------------------------------------------------------------------- */
+
+/* Registered by this process, over all communicators. */
+static pthread_mutex_t budget_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t budget_used;
+
+static bool take_budget(uint64_t bytes, uint64_t most) {
+  pthread_mutex_lock(&budget_lock);
+  const bool fits = bytes <= most && budget_used <= most - bytes;
+  if (fits) budget_used += bytes;
+  pthread_mutex_unlock(&budget_lock);
+  return fits;
+}
+
+static void return_budget(uint64_t bytes) {
+  pthread_mutex_lock(&budget_lock);
+  budget_used -= bytes;
+  pthread_mutex_unlock(&budget_lock);
+}
+
+static cudaError_t register_here(struct shmi_pinned *p) {
+  cudaError_t error = cudaHostRegister(p->host, p->bytes, cudaHostRegisterMapped | cudaHostRegisterPortable);
+  if (error != cudaSuccess) return error;
+  error = cudaHostGetDevicePointer(&p->device, p->host, 0);
+  if (error != cudaSuccess) cudaHostUnregister(p->host);
+  return error;
+}
+
+const char *shmi_gpu_register(const struct shmi_gpu *g, struct shmi_pinned *p, void *host, size_t bytes,
+                              uint64_t most) {
+  struct shmi_pinned made = {.host = host, .bytes = bytes, .registered = true};
+  struct scope scope = {.device = g->device};
+  if (!take_budget(bytes, most)) return "the limit on pinned memory is reached (SHMCCL_PINNED_BYTES)";
+  cudaError_t error = enter(&scope, g->device);
+  if (error == cudaSuccess) error = register_here(&made);
+  leave(&scope, g->device);
+  if (error == cudaSuccess) return *p = made, NULL;
+  cudaGetLastError();
+  return_budget(bytes);
+  return cudaGetErrorString(error);
+}
+
+static cudaError_t pin_here(struct shmi_pinned *p) {
+  cudaError_t error = cudaHostAlloc(&p->host, p->bytes, cudaHostAllocMapped | cudaHostAllocPortable);
+  if (error != cudaSuccess) return error;
+  error = cudaHostGetDevicePointer(&p->device, p->host, 0);
+  if (error != cudaSuccess) cudaFreeHost(p->host);
+  return error;
+}
+
+shmccl_result_t shmi_gpu_pin(const struct shmi_gpu *g, struct shmi_pinned *p, size_t bytes) {
+  struct shmi_pinned made = {.bytes = bytes};
+  struct scope scope = {.device = g->device};
+  cudaError_t error = enter(&scope, g->device);
+  if (error == cudaSuccess) error = pin_here(&made);
+  leave(&scope, g->device);
+  if (error != cudaSuccess) return report(error, "cudaHostAlloc");
+  for (size_t i = 0; i < bytes; i++) ((uint8_t *)made.host)[i] = 0;
+  *p = made;
+  return SHMCCL_SUCCESS;
+}
+
+void shmi_gpu_unpin(const struct shmi_gpu *g, struct shmi_pinned *p) {
+  struct scope scope = {.device = g->device};
+  if (!p->host) return;
+  enter(&scope, g->device);
+  if (p->registered) {
+    cudaHostUnregister(p->host);
+    return_budget(p->bytes);
+  } else {
+    cudaFreeHost(p->host);
+  }
+  leave(&scope, g->device);
+  cudaGetLastError();
+  *p = (struct shmi_pinned){0};
+}
+
+static cudaError_t allocate_here(void **p, size_t bytes) {
+  cudaError_t error = cudaMalloc(p, bytes);
+  if (error != cudaSuccess) return error;
+  error = cudaMemset(*p, 0, bytes);
+  if (error == cudaSuccess) error = cudaDeviceSynchronize(); /* other streams use it next */
+  if (error != cudaSuccess) cudaFree(*p);
+  return error;
+}
+
+shmccl_result_t shmi_gpu_allocate(const struct shmi_gpu *g, void **p, size_t bytes) {
+  struct scope scope = {.device = g->device};
+  void *made;
+  cudaError_t error = enter(&scope, g->device);
+  if (error == cudaSuccess) error = allocate_here(&made, bytes);
+  leave(&scope, g->device);
+  if (error != cudaSuccess) return report(error, "cudaMalloc");
+  *p = made;
+  return SHMCCL_SUCCESS;
+}
+
+void shmi_gpu_free(const struct shmi_gpu *g, void *p) {
+  struct scope scope = {.device = g->device};
+  if (!p) return;
+  enter(&scope, g->device);
+  cudaFree(p);
+  leave(&scope, g->device);
+  cudaGetLastError();
+}
+
+shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *g, const void *p, enum shmi_memory_kind *kind) {
+  struct cudaPointerAttributes a;
+  cudaError_t error = cudaPointerGetAttributes(&a, p);
+  if (error != cudaSuccess) return report(error, "cudaPointerGetAttributes");
+  if (a.type == cudaMemoryTypeDevice)
+    *kind = a.device == g->device ? SHMI_MEMORY_DEVICE : SHMI_MEMORY_OTHER;
+  else
+    *kind = a.type == cudaMemoryTypeManaged ? SHMI_MEMORY_DEVICE : SHMI_MEMORY_HOST;
+  return SHMCCL_SUCCESS;
+}
+
+/* ---- work
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/* The capture that the stream is in; 0: none. */
+static cudaError_t capture_of(cudaStream_t stream, unsigned long long *capture) {
+  enum cudaStreamCaptureStatus status;
+  unsigned long long id = 0;
+  cudaError_t error = cudaStreamGetCaptureInfo(stream, &status, &id, NULL, NULL, NULL, NULL);
+  *capture = 0;
+  if (error != cudaSuccess || status == cudaStreamCaptureStatusNone) return error;
+  if (status == cudaStreamCaptureStatusInvalidated) return cudaErrorStreamCaptureInvalidated;
+  *capture = id;
+  return cudaSuccess;
+}
+
+static cudaError_t follow(const struct last *last, unsigned long long capture, cudaStream_t stream) {
+  if (last->capture != capture || last->stream == stream) return cudaSuccess;
+  return cudaStreamWaitEvent(stream, last->event, 0);
+}
+
+static cudaError_t mark(struct last *last, unsigned long long capture, cudaStream_t stream) {
+  last->capture = capture;
+  last->stream = stream;
+  return cudaEventRecord(last->event, stream);
+}
+
+static cudaError_t launch_kernel(const struct shmi_launch *l, cudaStream_t stream) {
+  const struct shmi_call_id *id = &l->call.id;
+  struct shmi_launch copy = *l; /* CUDA's arguments are not const */
+  void *arguments[] = {&copy};
+  const dim3 grid = {l->call.channels, 1, 1}, block = {SHMI_KERNEL_THREADS, 1, 1};
+  return cudaLaunchKernel(shmi_kernel_of((shmccl_datatype_t)id->datatype, (shmccl_redop_t)id->op), grid, block,
+                          arguments, 0, stream);
+}
+
+/* Work on a stream, between what it has to follow and the mark for what follows it. */
+struct work {
+  struct shmi_launch *launch; /* or a copy */
+  void *to;
+  const void *from;
+  size_t bytes;
+};
+
+static cudaError_t submit(struct shmi_gpu *g, const struct work *w, cudaStream_t stream) {
+  unsigned long long capture;
+  cudaError_t error = capture_of(stream, &capture);
+  if (error != cudaSuccess) return error;
+  struct last *last = capture ? &g->captured : &g->eager;
+  const unsigned long long order = capture ? capture : 1;
+  if (w->launch && capture) w->launch->trap = 1;
+  error = follow(last, order, stream);
+  if (error == cudaSuccess)
+    error = w->launch ? launch_kernel(w->launch, stream)
+                      : cudaMemcpyAsync(w->to, w->from, w->bytes, cudaMemcpyDeviceToDevice, stream);
+  return error == cudaSuccess ? mark(last, order, stream) : error;
+}
+
+static shmccl_result_t submit_here(struct shmi_gpu *g, const struct work *w, void *stream, const char *what) {
+  int current = g->device;
+  cudaError_t error = cudaGetDevice(&current);
+  if (error == cudaSuccess && current != g->device) error = cudaSetDevice(g->device);
+  if (error == cudaSuccess) error = submit(g, w, stream);
+  if (current != g->device) cudaSetDevice(current);
+  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, what);
+}
+
+shmccl_result_t shmi_gpu_launch(struct shmi_gpu *g, struct shmi_launch *launch, void *stream) {
+  return submit_here(g, &(struct work){.launch = launch}, stream, "launching a collective");
+}
+
+shmccl_result_t shmi_gpu_copy(struct shmi_gpu *g, void *to, const void *from, size_t bytes, void *stream) {
+  return submit_here(g, &(struct work){.to = to, .from = from, .bytes = bytes}, stream, "copying on the device");
+}
+
+/* An error that does not end with the call that met it comes back in every later one. */
+bool shmi_gpu_is_lost(const struct shmi_gpu *g) {
+  cudaError_t error = cudaEventQuery(g->eager.event);
+  cudaGetLastError();
+  return error != cudaSuccess && error != cudaErrorNotReady;
+}
+
+const char *shmi_gpu_wait(const struct shmi_gpu *g) {
+  struct scope scope = {.device = g->device};
+  cudaError_t error = enter(&scope, g->device);
+  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  leave(&scope, g->device);
+  if (error == cudaSuccess) return NULL;
+  cudaGetLastError();
+  return cudaGetErrorString(error);
+}

@@ -1,0 +1,35 @@
+# SHMCCL_MEMORY with CUDA: mem/cuda.c, the kernels, and the static CUDA runtime.
+#
+# Kernels are compiled for what they are meant for (8.0's run on 8.6 too), and as PTX for what comes later.
+set(SHMCCL_CUDA_ARCHITECTURES "75;80;90;120" CACHE STRING "compute capabilities to compile the kernels for")
+set(gencode)
+foreach(arch ${SHMCCL_CUDA_ARCHITECTURES})
+  list(APPEND gencode -gencode arch=compute_${arch},code=sm_${arch})
+endforeach()
+list(GET SHMCCL_CUDA_ARCHITECTURES -1 newest)
+list(APPEND gencode -gencode arch=compute_${newest},code=compute_${newest})
+
+set(kernels)
+foreach(part integer float)
+  set(source ${CMAKE_CURRENT_SOURCE_DIR}/coll/kernels_${part}.cu)
+  set(object ${CMAKE_CURRENT_BINARY_DIR}/kernels_${part}.o)
+  add_custom_command(OUTPUT ${object}
+    COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden
+      -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR} -MD -MF ${object}.d -c ${source} -o ${object}
+    DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels for ${part} types" VERBATIM)
+  list(APPEND kernels ${object})
+endforeach()
+add_custom_target(shmccl_kernels DEPENDS ${kernels})
+
+get_filename_component(toolkit ${SHMCCL_NVCC} DIRECTORY)
+find_library(SHMCCL_CUDART cudart_static REQUIRED HINTS ${toolkit}/../lib64 ${toolkit}/../targets/x86_64-linux/lib
+  ${toolkit}/../targets/sbsa-linux/lib)
+find_path(SHMCCL_CUDA_INCLUDE cuda_runtime_api.h REQUIRED HINTS ${toolkit}/../include)
+
+add_library(shmccl_memory_cuda OBJECT mem/cuda.c)
+target_compile_options(shmccl_memory_cuda PRIVATE -fvisibility=hidden)
+target_include_directories(shmccl_memory_cuda PRIVATE ${PROJECT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR})
+target_include_directories(shmccl_memory_cuda SYSTEM PRIVATE ${SHMCCL_CUDA_INCLUDE})
+target_link_libraries(shmccl_memory_cuda PRIVATE shmccl_flags)
+add_dependencies(shmccl_memory_cuda shmccl_kernels)
+set(SHMCCL_MEMORY shmccl_memory_cuda ${kernels} ${SHMCCL_CUDART} rt ${CMAKE_DL_LIBS})

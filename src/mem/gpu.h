@@ -1,0 +1,78 @@
+/*
+ * gpu.h - one communicator's hold on its GPU: the few things that the library asks of CUDA.
+ *
+ * cuda.c implements it; none.c does where the library is built without CUDA. No type of CUDA appears here: a stream is
+ * a `void *`, the caller's cudaStream_t.
+ *
+ * Every call may be made while streams of the process are being captured, and leaves the thread's current device as it
+ * was. What fails is logged with CUDA's text and returned as SHMCCL_ERROR_CUDA; nothing stays behind in
+ * cudaGetLastError(). A hold is used by one thread at a time.
+ */
+#ifndef SHMI_GPU_H
+#define SHMI_GPU_H
+
+#include <stdbool.h>
+
+#include "coll/launch.h"
+#include "shmccl.h"
+
+struct shmi_gpu;
+
+enum { SHMI_GPU_CURRENT = -1 }; /* the device that the calling thread uses */
+
+/* Whether this process uses its current device already. Starts nothing: a program that has no use for a GPU must not
+ * pay for one. */
+bool shmi_gpu_in_use(void);
+/* How many devices there are; 0 if none can be used. */
+int shmi_gpu_count(void);
+
+/* Loads all kernels: one that is loaded later would wait for those that are running. */
+shmccl_result_t shmi_gpu_open(struct shmi_gpu **gpu, int device);
+/* Nothing of the communicator may run any more. NULL is accepted. */
+void shmi_gpu_close(struct shmi_gpu *gpu);
+int shmi_gpu_device(const struct shmi_gpu *gpu);
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
+
+/* Host memory that the device reaches; the two addresses differ on WSL2. Zeros: none. */
+struct shmi_pinned {
+  void *host, *device;
+  size_t bytes;
+  bool registered; /* or allocated */
+};
+
+/* Registers whole pages of host memory, if this process then has no more than `most` bytes registered in all. Returns
+ * NULL, or why it could not, which is not logged: there may be enough for less. */
+const char *shmi_gpu_register(const struct shmi_gpu *gpu, struct shmi_pinned *p, void *host, size_t bytes,
+                              uint64_t most);
+/* Allocates some, all zeros. */
+shmccl_result_t shmi_gpu_pin(const struct shmi_gpu *gpu, struct shmi_pinned *p, size_t bytes);
+/* Either's end. */
+void shmi_gpu_unpin(const struct shmi_gpu *gpu, struct shmi_pinned *p);
+
+/* Device memory, all zeros. */
+shmccl_result_t shmi_gpu_allocate(const struct shmi_gpu *gpu, void **p, size_t bytes);
+void shmi_gpu_free(const struct shmi_gpu *gpu, void *p);
+
+enum shmi_memory_kind {
+  SHMI_MEMORY_HOST,
+  SHMI_MEMORY_DEVICE, /* this device's, or managed */
+  SHMI_MEMORY_OTHER   /* another device's */
+};
+shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *gpu, const void *p, enum shmi_memory_kind *kind);
+
+/* ---- work -------------------------------------------------------------------------------------------------------- */
+
+/* Launches `what` behind everything that was launched through this hold before, on whatever stream; under capture,
+ * behind what the same capture holds. Sets launch->trap under capture: nobody looks at a status between replays. */
+shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch, void *stream);
+/* The same for a copy within the device. */
+shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream);
+
+/* Whether the device, or this process's hold on it, is beyond use. */
+bool shmi_gpu_is_lost(const struct shmi_gpu *gpu);
+
+/* Waits for all that the device was given so far. Returns NULL, or what became of it, which is not logged. */
+const char *shmi_gpu_wait(const struct shmi_gpu *gpu);
+
+#endif
