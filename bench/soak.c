@@ -153,7 +153,7 @@ static void run_messages(struct tally *t, shmccl_comm_t *comm, int rank, int nra
 /* Settings that choose other ways through the library. */
 static shmccl_config_t choose_config(struct harness_random *r) {
   shmccl_config_t config = SHMCCL_CONFIG_INITIALIZER;
-  config.timeout_ms = 60000;
+  config.timeout_ms = 120000;
   config.algorithm = (shmccl_algorithm_t)harness_below(r, 3);
   if (harness_below(r, 3) == 0) config.chunk_bytes = (uint64_t)4096 << harness_below(r, 8);
   if (harness_below(r, 3) == 0) config.staging_bytes = (uint64_t)4 << 20;
@@ -206,7 +206,7 @@ static struct order next_order(shmccl_comm_t *all, int rank) {
 static shmccl_comm_t *make_comm(struct tally *t, const shmccl_unique_id_t *id, int rank, int nranks) {
   shmccl_config_t config = SHMCCL_CONFIG_INITIALIZER;
   shmccl_comm_t *comm;
-  config.timeout_ms = 60000;
+  config.timeout_ms = 120000;
   CHECK_OK(shmccl_comm_init_rank(&comm, nranks, id, rank, &config));
   t->communicators++;
   return comm;
