@@ -43,6 +43,9 @@ struct life {
   uint32_t call; /* of the victim's that fails */
   unsigned wait_ms;
   uint64_t seed;
+  const char *folder; /* of arenas of which one word is overwritten before the sender comes; NULL: none is */
+  size_t at;
+  uint32_t value;
   uint32_t ready[2], over[2], fired; /* ready: the handle is there; over: this rank needs nobody any more */
   char handles[2][NCCL_NET_HANDLE_BYTES];
 };
@@ -78,6 +81,32 @@ static void logger(nccl_log_level_t level, unsigned long subsystems, const char 
 
 /* Of a wait that was given up, as NCCL gives up when its user aborts. */
 static const nccl_result_t GIVEN_UP = (nccl_result_t)99;
+
+/* ---- arenas from outside ------------------------------------------------------------------------------------------
+ */
+
+/* Maps an arena that has its name; NULL if there is none. */
+static uint8_t *map_arena(const char *folder) {
+  uint8_t *memory = NULL;
+  DIR *d = opendir(folder);
+  for (struct dirent *e; d && !memory && (e = readdir(d));) {
+    struct stat st;
+    const int fd = *e->d_name == '.' ? -1 : openat(dirfd(d), e->d_name, O_RDWR | O_CLOEXEC);
+    if (fd >= 0 && !fstat(fd, &st) && st.st_size == SHMI_NET_ARENA_BYTES)
+      memory = mmap(NULL, SHMI_NET_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) memory = NULL;
+    if (fd >= 0) close(fd);
+  }
+  if (d) closedir(d);
+  return memory;
+}
+
+static void spoil_word(const struct life *life) {
+  uint8_t *memory = map_arena(life->folder);
+  CHECK(memory);
+  __atomic_store_n((uint32_t *)(void *)(memory + life->at), life->value, __ATOMIC_RELAXED);
+  munmap(memory, SHMI_NET_ARENA_BYTES);
+}
 
 /* ---- the network ------------------------------------------------------------------------------------------------- */
 
@@ -142,6 +171,7 @@ static void close_ends(struct ends *e) {
 
 static nccl_result_t receive(struct life *life, struct ends *e) {
   TRY(net->listen(e->context, 0, life->handles[0], &e->listener));
+  if (life->folder) spoil_word(life);
   set(&life->ready[0]);
   TRY(accept_one(life, e, 1));
   TRY(net->reg_mr(e->recv, e->in, MOST, NCCL_PTR_HOST, &e->mhandle));
@@ -266,22 +296,6 @@ static void fail_each_call(const char *name, use_fn door, int victim, uint64_t s
 
 /* ---- a corruptor ------------------------------------------------------------------------------------------------- */
 
-/* Maps the newest file that has no mapping yet; the one of the last try stays. */
-static uint8_t *map_arena(const char *folder) {
-  uint8_t *memory = NULL;
-  DIR *d = opendir(folder);
-  for (struct dirent *e; d && !memory && (e = readdir(d));) {
-    struct stat st;
-    const int fd = *e->d_name == '.' ? -1 : openat(dirfd(d), e->d_name, O_RDWR | O_CLOEXEC);
-    if (fd >= 0 && !fstat(fd, &st) && st.st_size == SHMI_NET_ARENA_BYTES)
-      memory = mmap(NULL, SHMI_NET_ARENA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED) memory = NULL;
-    if (fd >= 0) close(fd);
-  }
-  if (d) closedir(d);
-  return memory;
-}
-
 /* Header, and lines and pieces of the first link. */
 static void spoil(uint8_t *memory, struct harness_random *r) {
   const size_t range = harness_below(r, 4) ? shmi_net_link_at(0) + 4 * SHMI_LINE : shmi_net_link_at(1);
@@ -327,12 +341,32 @@ static void beside_a_corruptor(struct harness_random *r, const char *folder) {
   munmap(life, sizeof *life);
 }
 
+/* Every word of the header and of the link's first lines, before the sender comes. */
+static void overwritten_before_connect(uint64_t seed, const char *folder) {
+  static const uint32_t values[] = {0, 1, 1 << 16, UINT32_MAX - 7};
+  static const size_t places[] = {0, SHMI_PAGE, SHMI_PAGE + SHMI_LINE, SHMI_PAGE + 2 * SHMI_LINE,
+                                  SHMI_PAGE + 4 * SHMI_LINE};
+  struct life *life = new_life();
+  for (size_t p = 0; p < LENGTH(places); p++)
+    for (size_t word = 0; word < 6; word++)
+      for (size_t v = 0; v < LENGTH(values); v++) {
+        *life = (struct life){.victim = NO_VICTIM, .wait_ms = 40, .seed = seed, .folder = folder};
+        life->at = places[p] + 4 * word;
+        life->value = values[v];
+        harness_note("word at %zu set to %u", life->at, life->value);
+        harness_processes(2, live_beside, life, 30);
+        CHECK(harness_entries(folder) == 0);
+      }
+  munmap(life, sizeof *life);
+}
+
 int main(void) {
   const char *folder = harness_own_folder();
   struct harness_random r = harness_random(harness_seed());
   setenv("SHMCCL_DEBUG", "none", 1); /* NCCL's logger is told */
   setenv("SHMCCL_NCCL_ENV", "0", 1);
   setenv("SHMCCL_TIMEOUT_MS", "300", 1);
+  overwritten_before_connect(harness_bits(&r), folder);
   beside_a_corruptor(&r, folder);
   for (int victim = 0; victim < 2; victim++) {
     fail_each_call("net", use_net, victim, harness_bits(&r), folder);
