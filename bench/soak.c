@@ -380,6 +380,7 @@ int main(int argc, char **argv) {
   *soak = (struct soak){.seconds = 600, .nranks = 4, .seed = now_ns()};
   read_flags(argc, argv);
   printf("seed %llu\n", (unsigned long long)soak->seed);
+  fflush(stdout);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
   const char *folder = harness_own_folder();

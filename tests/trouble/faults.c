@@ -136,7 +136,8 @@ static int run_batch(int nranks, int victim, enum faults_kind kind, uint32_t fir
 static void run(int nranks, int victim, enum faults_kind kind) {
   bool *fired = mmap(NULL, JOBS * sizeof *fired, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   int count = 0, batch = JOBS;
-  for (uint32_t first = tr_random(FAULTS_STRIDE); batch == JOBS; first += JOBS * FAULTS_STRIDE)
+  for (uint32_t first = kind == FAULTS_TAKING ? tr_random(FAULTS_STRIDE) : 0; batch == JOBS;
+       first += JOBS * FAULTS_STRIDE)
     count += batch = run_batch(nranks, victim, kind, first, fired);
   printf("%d ranks, victim %d: %d calls that %s failed in turn\n", nranks, victim, count,
          kind == FAULTS_TAKING ? "take something" : "remove a name");
