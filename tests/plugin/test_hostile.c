@@ -324,7 +324,7 @@ static void live_beside(int rank, int nranks, void *context) {
 }
 
 static void beside_a_corruptor(struct harness_random *r, const char *folder) {
-  enum { LIVES = 60 };
+  enum { LIVES = 40 };
   struct life *life = new_life();
   for (int i = 0; i < LIVES; i++) {
     *life = (struct life){.victim = NO_VICTIM, .wait_ms = 60, .seed = harness_bits(r)};
@@ -343,12 +343,12 @@ static void beside_a_corruptor(struct harness_random *r, const char *folder) {
 
 /* Every word of the header and of the link's first lines, before the sender comes. */
 static void overwritten_before_connect(uint64_t seed, const char *folder) {
-  static const uint32_t values[] = {0, 1, 1 << 16, UINT32_MAX - 7};
+  static const uint32_t values[] = {0, 1 << 20, UINT32_MAX - 7};
   static const size_t places[] = {0, SHMI_PAGE, SHMI_PAGE + SHMI_LINE, SHMI_PAGE + 2 * SHMI_LINE,
                                   SHMI_PAGE + 4 * SHMI_LINE};
   struct life *life = new_life();
   for (size_t p = 0; p < LENGTH(places); p++)
-    for (size_t word = 0; word < 6; word++)
+    for (size_t word = 0; word < 5; word++)
       for (size_t v = 0; v < LENGTH(values); v++) {
         *life = (struct life){.victim = NO_VICTIM, .wait_ms = 40, .seed = seed, .folder = folder};
         life->at = places[p] + 4 * word;

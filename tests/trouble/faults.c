@@ -21,7 +21,7 @@
 #define FAULTS_STRIDE 1
 #endif
 
-enum { JOBS = 24, LIMIT_MS = 2000, SMALL = 16, LARGE = 20000 };
+enum { JOBS = 45, LIMIT_MS = 2000, SMALL = 16, LARGE = 20000 };
 enum { MADE = 1 }; /* phase: the communicator is there */
 
 static const shmccl_config_t config = {sizeof(shmccl_config_t), LIMIT_MS, 0, 0, SHMCCL_ALGORITHM_AUTO};
