@@ -16,6 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* NOLINTBEGIN(bugprone-reserved-identifier,clang-analyzer-valist.Uninitialized): the linker's names; a mistake of clang
+ * 14 */
+
 enum { GUARD_BYTES = 1 << 20 };
 
 static uint32_t wanted = UINT32_MAX, calls, jumping;
@@ -141,3 +144,5 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *t) {
   if (!steady) __atomic_fetch_add(&jumping, 1, __ATOMIC_RELAXED);
   return __real_clock_gettime(clock, t);
 }
+
+/* NOLINTEND(bugprone-reserved-identifier,clang-analyzer-valist.Uninitialized) */

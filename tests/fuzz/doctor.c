@@ -9,33 +9,36 @@
 
 const unsigned fuzz_runs = 20000;
 
-static const char *const texts[] = {
-    "overlay / overlay rw,lowerdir=/a 0 0\ntmpfs /dev/shm tmpfs rw,nosuid,size=65536k,inode64 0 0\n",
-    "Filename\tType\tSize\tUsed\tPriority\n/dev/sdb partition 8388608 0 -2\n",
-    "MemTotal:       16316412 kB\nMemAvailable:   12016412 kB\n",
-    "Max locked memory         65536                65536                bytes\n",
-    "Filesystem 1B-blocks Used Available Use% Mounted on\ntmpfs 67108864 4096 67104768 1% /dev/shm\n",
-    "\tlibcuda.so.1 (libc6,x86-64) => /usr/lib/wsl/lib/libcuda.so.1\n",
-    "NCCL version 2.27.5+cuda12.9",
-    "driver 581.15\ncuda-driver 13000\ngpu 0 wddm 5 N\npeer 0 1 1\npinned 5\npinned-error 6 2\nmissing x\nerror y z\n",
-    "glibc 2.39\nneeds 2.34\nnccl 22809\nplugin /x\nbeside /y\ntable ncclNetPlugin_v11\nplugin-error no\n",
-    "[wsl2]\nnetworkingMode=bridged\nvmSwitch=\"A # B\" # c\nswap=0\n[experimental]\nsparseVhd=true\n",
-    "\xff\xfe[\0w\0s\0l\0"
-    "2\0]\0\n\0",
+#define TEXT(text)                                                                                                     \
+  { text, sizeof(text) - 1 }
+static const struct {
+  const char *bytes;
+  size_t size;
+} texts[] = {
+    TEXT("overlay / overlay rw,lowerdir=/a 0 0\ntmpfs /dev/shm tmpfs rw,nosuid,size=65536k,inode64 0 0\n"),
+    TEXT("Filename\tType\tSize\tUsed\tPriority\n/dev/sdb partition 8388608 0 -2\n"),
+    TEXT("MemTotal:       16316412 kB\nMemAvailable:   12016412 kB\n"),
+    TEXT("Max locked memory         65536                65536                bytes\n"),
+    TEXT("Filesystem 1B-blocks Used Available Use% Mounted on\ntmpfs 67108864 4096 67104768 1% /dev/shm\n"),
+    TEXT("\tlibcuda.so.1 (libc6,x86-64) => /usr/lib/wsl/lib/libcuda.so.1\n"),
+    TEXT("NCCL version 2.27.5+cuda12.9"),
+    TEXT("driver 581.15\ncuda-driver 13000\ngpu 0 wddm 5 N\npeer 0 1 1\npinned 5\npinned-error 6 2\nmissing x\nerror y "
+         "z\n"),
+    TEXT("glibc 2.39\nneeds 2.34\nnccl 22809\nplugin /x\nbeside /y\ntable ncclNetPlugin_v11\nplugin-error no\n"),
+    TEXT("[wsl2]\nnetworkingMode=bridged\nvmSwitch=\"A # B\" # c\nswap=0\n[experimental]\nsparseVhd=true\n"),
+    TEXT("\xff\xfe[\0w\0s\0l\0002\0]\0\n"), /* UTF-16 */
 };
+
+static const uint8_t elf[] = {0x7f, 'E', 'L', 'F', 2, 1, 1};
 
 size_t fuzz_seed(unsigned number, uint8_t to[FUZZ_BYTES_MOST]) {
   if (number < LENGTH(texts)) {
-    const size_t bytes = number == LENGTH(texts) - 1 ? 15 : strlen(texts[number]);
-    memcpy(to, texts[number], bytes);
-    return bytes;
+    memcpy(to, texts[number].bytes, texts[number].size);
+    return texts[number].size;
   }
   if (number > LENGTH(texts)) return 0;
   memset(to, 0, 512); /* the beginning of a 64-bit ELF file with sections */
-  memcpy(to,
-         "\x7f"
-         "ELF\2\1\1",
-         7);
+  memcpy(to, elf, sizeof elf);
   to[40] = 64, to[58] = 64, to[60] = 4;
   return 512;
 }

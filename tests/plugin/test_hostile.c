@@ -62,8 +62,8 @@ static uint64_t now_ms(void) {
 static int warnings;
 static char warning[512];
 
-static void logger(nccl_log_level_t level, unsigned long subsystems, const char *file, int line, const char *format,
-                   ...) {
+__attribute__((format(printf, 5, 6))) static void logger(nccl_log_level_t level, unsigned long subsystems,
+                                                         const char *file, int line, const char *format, ...) {
   va_list arguments;
   (void)subsystems, (void)file, (void)line;
   if (level != NCCL_LOG_WARN) return;
