@@ -39,6 +39,9 @@ static shmccl_result_t report_gone(struct shmi_wait *w, int peer) {
 
 /* The kernel frees a dead rank's lock after its last store, so what is lacking then stays lacking. */
 static shmccl_result_t check_liveness(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
+#ifdef SHMI_BREAK_LIVENESS /* negative control of tests/crash */
+  if (w) return SHMCCL_SUCCESS;
+#endif
   for (int peer = 0; peer < w->comm->nranks; peer++)
     if (lacks(context, peer) && shmi_liveness_held(w->comm->segment.lock_fd, peer) == 0 && lacks(context, peer))
       return report_gone(w, peer);

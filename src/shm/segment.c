@@ -50,6 +50,7 @@ static int allocate(int fd, size_t offset, size_t length) {
       offset += piece, length -= piece;
     else if (errno != EINTR)
       return errno;
+    SHMI_POINT("piece allocated");
   }
   return 0;
 }
@@ -178,6 +179,7 @@ void shmi_segment_sweep(void) {
 static shmccl_result_t open_nameless(int *fd) {
   *fd = open(shmi_option_shm_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (*fd < 0) return cannot_use_folder(errno);
+  SHMI_POINT("file opened");
   if (!fchmod(*fd, 0600)) return SHMCCL_SUCCESS; /* whatever the umask */
   shmccl_result_t result = cannot_use_folder(errno);
   close(*fd);
@@ -227,12 +229,15 @@ static shmccl_result_t fill(struct shmi_segment *s, int fd, const struct shmi_co
   int error = ftruncate(fd, (off_t)contents->bytes) ? errno : allocate(fd, 0, contents->allocated);
   if (error) return no_space(contents->allocated, error);
   SHMI_RETURN_IF_ERROR(map(s, fd, contents->bytes));
+  SHMI_POINT("file sized and mapped");
   memcpy(s->base, contents->head, contents->head_bytes);
   return SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t claim(struct shmi_segment *s, int rank) {
+  SHMI_POINT("before the lock");
   int error = shmi_liveness_claim(s->lock_fd, rank);
+  SHMI_POINT("after the lock");
   if (!error) return SHMCCL_SUCCESS;
   if (error == EAGAIN || error == EACCES)
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
@@ -245,7 +250,10 @@ static shmccl_result_t claim(struct shmi_segment *s, int rank) {
 
 static shmccl_result_t link_name(struct shmi_segment *s, int fd) {
   for (int tries = 0; tries < 100; tries++) {
-    if (!linkat(AT_FDCWD, path_of(fd).text, AT_FDCWD, s->path, AT_SYMLINK_FOLLOW)) return s->named = 1, SHMCCL_SUCCESS;
+    if (!linkat(AT_FDCWD, path_of(fd).text, AT_FDCWD, s->path, AT_SYMLINK_FOLLOW)) {
+      SHMI_POINT("named");
+      return s->named = 1, SHMCCL_SUCCESS;
+    }
     if (errno != EEXIST) return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot name %s: %m: is /proc mounted?", s->path);
     if (!bury(AT_FDCWD, s->path)) usleep(1000); /* a sweeper may be at it */
     struct stat st;
@@ -291,7 +299,10 @@ shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHM
 }
 
 void shmi_segment_unlink(struct shmi_segment *s) {
-  if (s->named) unlink(s->path);
+  if (!s->named) return;
+  SHMI_POINT("before the name goes");
+  unlink(s->path);
+  SHMI_POINT("after the name went");
   s->named = 0;
 }
 
@@ -331,6 +342,7 @@ shmccl_result_t shmi_segment_map(struct shmi_segment *s, size_t bytes) {
 
 /* With a living segment open as lock_fd: check, claim, map. */
 static shmccl_result_t join(struct shmi_segment *s, int rank) {
+  SHMI_POINT("segment found");
   SHMI_RETURN_IF_ERROR(check_header(s, rank, &s->header));
   SHMI_RETURN_IF_ERROR(claim(s, rank));
   return shmi_segment_map(s, s->header.total_bytes);
@@ -370,7 +382,9 @@ void shmi_segment_detach(struct shmi_segment *s, int forked) {
   if (!forked) {
     shmi_segment_unlink(s);
     if (s->base) munmap(s->base, s->bytes);
+    SHMI_POINT("unmapped");
     if (s->lock_fd >= 0) shmi_liveness_release(s->lock_fd);
+    SHMI_POINT("lock gone");
   }
   s->base = NULL;
   s->lock_fd = -1;
