@@ -22,6 +22,7 @@ static void write_line(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, 
   if (!shmi_claim(&comm->abort_claimed)) return;
   mine->culprit = culprit;
   mine->finder = finder;
+  mine->late = comm->late;
   mine->has_call = calling != NULL;
   if (calling) mine->call = *calling;
   shmi_publish32(&mine->cause, (uint32_t)cause);
@@ -76,10 +77,12 @@ static void describe(const shmccl_comm_t *comm, int r, char *text, size_t bytes)
   const struct shmi_abort_line *line = line_of(comm, r);
   const int culprit = line->culprit, finder = line->finder;
   shmccl_result_t cause = cause_of(line);
+  char late[SHMI_RANKS_TEXT];
+  shmi_ranks_text(comm->late ? comm->late : 1ull << (culprit & 63), late);
   if (cause == SHMCCL_ERROR_PEER_DIED)
     snprintf(text, bytes, "rank %d died or left (seen by rank %d)", culprit, finder);
   else if (cause == SHMCCL_ERROR_TIMEOUT)
-    snprintf(text, bytes, "rank %d did not come within the time limit of rank %d", culprit, finder);
+    snprintf(text, bytes, "rank%s did not come within the time limit of rank %d", late, finder);
   else if (cause == SHMCCL_ERROR_ABORTED)
     snprintf(text, bytes, "rank %d called shmccl_comm_abort()", finder);
   else if (cause == SHMCCL_ERROR_MISMATCH)
@@ -121,6 +124,7 @@ shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
   if (r < 0) return SHMCCL_SUCCESS;
   const struct shmi_abort_line *line = line_of(comm, r);
   comm->abort_told = cause_of(line);
+  comm->late = line->late;
   write_line(comm, comm->abort_told, line->culprit, line->finder, comm->calling);
   describe(comm, r, text, sizeof text);
   return shmi_error(comm->abort_told, "rank %d: %s: destroy this communicator and create another", comm->rank, text);

@@ -195,7 +195,7 @@ static bool lacks_member(const void *context, int peer) {
 
 static shmccl_result_t report_missing(shmccl_comm_t *comm) {
   char ranks[SHMI_RANKS_TEXT], message[512];
-  int first = shmi_lacking_text(comm, lacks_member, comm, ranks);
+  int first = shmi_lacking_text(comm, lacks_member, comm, ranks, &comm->late);
   if (first < 0) return SHMCCL_SUCCESS; /* it has just come */
   snprintf(message, sizeof message,
            "rank %d: rank%s did not come within %llu ms to create the communicator: start every "
@@ -244,9 +244,9 @@ static bool is_awaited(const void *context, int peer) {
 /* Without rank 0's segment a late rank would look for it until its time limit: rank 0 stays a moment to have it told.
  */
 static void linger(const shmccl_comm_t *comm) {
-  char ranks[SHMI_RANKS_TEXT];
-  uint64_t deadline = shmi_now_ns() + LINGER_NS;
-  while (shmi_lacking_text(comm, is_awaited, comm, ranks) >= 0 && shmi_now_ns() < deadline) pause_ns(POLL_NS);
+  char text[SHMI_RANKS_TEXT];
+  uint64_t ranks, deadline = shmi_now_ns() + LINGER_NS;
+  while (shmi_lacking_text(comm, is_awaited, comm, text, &ranks) >= 0 && shmi_now_ns() < deadline) pause_ns(POLL_NS);
 }
 
 /* From what all ranks said of themselves, so that all come to the same answer. */

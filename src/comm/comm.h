@@ -49,6 +49,7 @@ struct shmccl_comm {
   uint32_t lit, lit_seen[SHMCCL_MAX_RANKS];
   struct shmi_distance distances[SHMCCL_MAX_RANKS];
   uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
+  uint64_t late;                                               /* shmi_abort_line's, as this rank knows it */
   shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
   struct shmi_message *messages;
@@ -120,10 +121,12 @@ shmccl_result_t shmi_wait_pause(struct shmi_wait *w, shmi_wait_lacks_fn lacks, c
 /* For waits that make progress all the time: looks at aborts, and now and then at liveness, without waiting. */
 shmccl_result_t shmi_wait_glance(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context);
 
-/* The ranks that `lacks` names, as " 2 3"; returns the first, -1 if there is none. */
+/* The ranks that `lacks` names, as " 2 3" and a bit each; returns the first, -1 if there is none. */
 enum { SHMI_RANKS_TEXT = 128 };
 int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const void *context,
-                      char text[SHMI_RANKS_TEXT]);
+                      char text[SHMI_RANKS_TEXT], uint64_t *ranks);
+/* " 2 3" */
+void shmi_ranks_text(uint64_t ranks, char text[SHMI_RANKS_TEXT]);
 
 /* After progress in a wait that goes on: patience and time limit start again. */
 static inline void shmi_wait_progress(struct shmi_wait *w) { w->looks = 0; }

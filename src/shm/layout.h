@@ -82,7 +82,8 @@ struct shmi_abort_line {
   int32_t culprit, finder;  /* ranks; culprit -1: none */
   uint32_t has_call;        /* whether this rank was in a collective: */
   struct shmi_call_id call; /* this one */
-  uint8_t pad[SHMI_LINE - 40];
+  uint64_t late;            /* after a time limit: all the ranks that were lacking, a bit each */
+  uint8_t pad[SHMI_LINE - 48];
 };
 
 /* Small messages need no line but these four: a slot's would be three more, elsewhere. */

@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 
-enum { SMALL = 5, LARGE = 5000, CHUNK_BYTES = 4096, STAGING_BYTES = 8 << 20, MOST_RANKS = 8 };
+enum { SMALL = 5, LARGE = 5000, CHUNK_BYTES = 4096, STAGING_BYTES = 2 << 20, MOST_RANKS = 8 };
 
 const char *const work_names[WORKS] = {"init, finalize, destroy",
                                        "allreduce",
