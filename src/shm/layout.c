@@ -73,6 +73,7 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   memset(h, 0, sizeof *h);
   h->magic = SHMI_MAGIC;
   h->layout_version = SHMI_LAYOUT_VERSION;
+  h->library_version = SHMI_LIBRARY_VERSION;
   h->nranks = (uint32_t)n;
   lay_channels(h, n, staging_bytes);
   h->budget_bytes = staging_bytes;
