@@ -79,7 +79,10 @@ static void describe(const shmccl_comm_t *comm, int r, char *text, size_t bytes)
   shmccl_result_t cause = cause_of(line);
   char late[SHMI_RANKS_TEXT];
   shmi_ranks_text(comm->late ? comm->late : 1ull << (culprit & 63), late);
-  if (cause == SHMCCL_ERROR_PEER_DIED)
+  if (culprit < 0)
+    snprintf(text, bytes, "rank %d gave up while it was made: %s; its own log says why", finder,
+             shmccl_error_string(cause));
+  else if (cause == SHMCCL_ERROR_PEER_DIED)
     snprintf(text, bytes, "rank %d died or left (seen by rank %d)", culprit, finder);
   else if (cause == SHMCCL_ERROR_TIMEOUT)
     snprintf(text, bytes, "rank%s did not come within the time limit of rank %d", late, finder);

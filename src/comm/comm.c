@@ -89,16 +89,18 @@ bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer) {
          shmi_observe32(state) != SHMI_MEMBER_LEFT;
 }
 
-static shmccl_result_t look_at_watch(const shmccl_comm_t *comm) {
-  return comm->watch ? comm->watch->look(comm->watch->context) : SHMCCL_SUCCESS;
+static shmccl_result_t look_at_watch(const shmccl_comm_t *comm, int *culprit) {
+  *culprit = -1;
+  return comm->watch ? comm->watch->look(comm->watch->context, culprit) : SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t find_segment(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTES]) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
+  int culprit; /* there is nobody yet to be told */
   for (unsigned looks = 1;; looks++) {
     SHMI_RETURN_IF_ERROR(shmi_segment_attach(&comm->segment, id, comm->rank));
     if (comm->segment.base) return SHMCCL_SUCCESS;
-    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(look_at_watch(comm));
+    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(look_at_watch(comm, &culprit));
     if (shmi_now_ns() > deadline)
       return shmi_error(SHMCCL_ERROR_TIMEOUT,
                         "rank %d: rank 0 did not create the communicator within %llu ms: either it has not come "
@@ -253,6 +255,7 @@ static shmccl_result_t check_versions(shmccl_comm_t *comm) {
 static shmccl_result_t await_members(shmccl_comm_t *comm) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
   unsigned looks = 0;
+  int culprit;
   for (int peer = 0; peer < comm->nranks;) {
     if (!lacks_member(comm, peer)) {
       peer++;
@@ -260,7 +263,8 @@ static shmccl_result_t await_members(shmccl_comm_t *comm) {
     }
     SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
     if (++looks % POLLS_PER_CHECK == 0) {
-      SHMI_RETURN_IF_ERROR(look_at_watch(comm));
+      const shmccl_result_t watched = look_at_watch(comm, &culprit);
+      if (watched != SHMCCL_SUCCESS) return shmi_abort_raise(comm, watched, culprit, NULL); /* some may have met */
       SHMI_RETURN_IF_ERROR(check_died(comm));
       SHMI_RETURN_IF_ERROR(check_versions(comm));
     }

@@ -24,9 +24,10 @@ struct shmi_message { /* a send or receive noted in a group */
   bool complete;
 };
 
-/* What else ends the wait for ranks that have not come yet: looked at now and then; an error, logged by `look`. */
+/* What else ends the wait for ranks that have not come yet: looked at now and then; an error, logged by `look`, because
+ * of rank *culprit, which is -1 if none of this communicator. */
 struct shmi_watch {
-  shmccl_result_t (*look)(const void *context);
+  shmccl_result_t (*look)(const void *context, int *culprit);
   const void *context;
 };
 

@@ -19,6 +19,8 @@ struct mark {
   char what[32];    /* kind of event */
   uint32_t events;  /* how many there were */
   uint32_t entered; /* number of the call that the rank is in, or was hurt in */
+  uint32_t pid;
+  char handles[8][128]; /* for the plugin's ranks: of this rank, one for each of the others */
 };
 
 /* Counts from here on into *mark; at event number `at` (0: none) does `action`. */

@@ -1,4 +1,4 @@
-/* work.c - see work.h. */
+/* engine.c - the library's own calls. */
 #include "crash/work.h"
 
 #include <stdio.h>
@@ -6,22 +6,52 @@
 
 #include "base/log.h"
 
-enum { SMALL = 5, LARGE = 5000, CHUNK_BYTES = 4096, STAGING_BYTES = 2 << 20, MOST_RANKS = 8 };
+enum { SMALL = 5, LARGE = 5000, CHUNK_BYTES = 4096, STAGING_BYTES = 2 << 20 };
 
-const char *const work_names[WORKS] = {"init, finalize, destroy",
-                                       "allreduce",
-                                       "allreduce, two-shot",
-                                       "allgather",
-                                       "reduce_scatter",
-                                       "broadcast",
-                                       "reduce",
-                                       "alltoall",
-                                       "gather",
-                                       "scatter",
-                                       "barrier",
-                                       "send, recv",
-                                       "group of send, recv",
-                                       "split"};
+enum work {
+  LIFE,
+  ALLREDUCE,
+  ALLREDUCE_TWO_SHOT,
+  ALLGATHER,
+  REDUCE_SCATTER,
+  BROADCAST,
+  REDUCE,
+  ALLTOALL,
+  GATHER,
+  SCATTER,
+  BARRIER,
+  SEND_RECV,
+  GROUP,
+  SPLIT
+};
+const char *const work_names[WORKS_MOST] = {"init, finalize, destroy",
+                                            "allreduce",
+                                            "allreduce, two-shot",
+                                            "allgather",
+                                            "reduce_scatter",
+                                            "broadcast",
+                                            "reduce",
+                                            "alltoall",
+                                            "gather",
+                                            "scatter",
+                                            "barrier",
+                                            "send, recv",
+                                            "group of send, recv",
+                                            "split"};
+const int work_ranks_most = RANKS_MOST;
+
+bool work_tries(const struct work_plan *plan) { return plan->nranks > 1; }
+
+/* While it is made nobody knows of a rank that has not come, or of a segment whose maker is gone. */
+bool work_may_time_out(const struct work_plan *p) { return p->action == STOP || p->work == LIFE; }
+
+/* In a part of a split communicator the victim has another number, or none: the other part's ranks may learn of it
+ * while they wait for theirs. */
+bool work_names_victim(const struct work_plan *p, int rank, const char *error) {
+  if (p->work == SPLIT && strstr(error, "gave up while it was made: ")) return true;
+  return text_names(error, rank, p->victim) ||
+         (p->work == SPLIT && ((p->victim ^ rank) & 1) == 0 && text_names(error, rank / 2, p->victim / 2));
+}
 
 struct life {
   const struct work_plan *plan;
@@ -32,7 +62,7 @@ struct life {
   uint32_t calls;
 };
 
-static int32_t in[MOST_RANKS * LARGE], out[MOST_RANKS * LARGE];
+static int32_t in[RANKS_MOST * LARGE], out[RANKS_MOST * LARGE];
 
 /* ---- results ----------------------------------------------------------------------------------------------------- */
 
@@ -88,7 +118,7 @@ static shmccl_result_t call(struct life *l, size_t n) {
   const int last = l->nranks - 1;
   fill(l->rank, l->nranks, n);
   enter(l);
-  switch (l->plan->work) {
+  switch ((enum work)l->plan->work) {
   case ALLGATHER: return met(l, shmccl_allgather(in, out, n, type, c, NULL));
   case REDUCE_SCATTER: return met(l, shmccl_reduce_scatter(in, out, n, type, SHMCCL_SUM, c, NULL));
   case BROADCAST: return met(l, shmccl_broadcast(in, out, n, type, last, c, NULL));
@@ -103,7 +133,7 @@ static shmccl_result_t call(struct life *l, size_t n) {
 
 static void check_call(const struct life *l, size_t n) {
   const int last = l->nranks - 1;
-  switch (l->plan->work) {
+  switch ((enum work)l->plan->work) {
   case ALLGATHER: check_gathered(l, 0, n); break;
   case REDUCE_SCATTER: check_sum(l, l->rank, n); break;
   case BROADCAST: check_from(l, last, 0, n); break;
@@ -171,7 +201,7 @@ static shmccl_result_t split(struct life *l, size_t n) {
 
 /* Blocks for each rank are smaller, or large groups would spend their lives in one call. */
 static shmccl_result_t use(struct life *l, size_t count) {
-  const enum work w = l->plan->work;
+  const enum work w = (enum work)l->plan->work;
   const bool has_blocks = w == ALLGATHER || w == REDUCE_SCATTER || w == ALLTOALL || w == GATHER || w == SCATTER;
   if (w == LIFE) return SHMCCL_SUCCESS;
   if (w == SEND_RECV) return send_recv(l, count);
