@@ -45,6 +45,11 @@ shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
   return r < 0 ? SHMCCL_SUCCESS : cause_of(line_of(comm, r));
 }
 
+bool shmi_abort_is_foreign(const shmccl_comm_t *comm) {
+  const int r = first_in_error(comm);
+  return r >= 0 && line_of(comm, r)->culprit < 0;
+}
+
 /* What `rank` called: known of this one, of the others once they have written their lines, for which they get a moment.
  * False if it was in no collective. */
 static bool call_of(const shmccl_comm_t *comm, int rank, struct shmi_call_id *call) {

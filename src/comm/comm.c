@@ -251,20 +251,31 @@ static shmccl_result_t check_versions(shmccl_comm_t *comm) {
   return shmi_abort_raise(comm, SHMCCL_ERROR_MISMATCH, other, message);
 }
 
+/* The watch's error, for all: some may have met already. */
+static shmccl_result_t check_watch(shmccl_comm_t *comm) {
+  int culprit;
+  const shmccl_result_t watched = look_at_watch(comm, &culprit);
+  return watched == SHMCCL_SUCCESS ? watched : shmi_abort_raise(comm, watched, culprit, NULL);
+}
+
+/* What this rank's watch says is more than that another gave up because of its own. */
+static shmccl_result_t check_abort(shmccl_comm_t *comm) {
+  if (shmi_abort_is_foreign(comm)) SHMI_RETURN_IF_ERROR(look_at_watch(comm, &(int){0}));
+  return shmi_abort_look(comm);
+}
+
 /* A rank that has not come yet holds no lock: for it the time limit counts, for those that were here their death. */
 static shmccl_result_t await_members(shmccl_comm_t *comm) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
   unsigned looks = 0;
-  int culprit;
   for (int peer = 0; peer < comm->nranks;) {
     if (!lacks_member(comm, peer)) {
       peer++;
       continue;
     }
-    SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+    SHMI_RETURN_IF_ERROR(check_abort(comm));
     if (++looks % POLLS_PER_CHECK == 0) {
-      const shmccl_result_t watched = look_at_watch(comm, &culprit);
-      if (watched != SHMCCL_SUCCESS) return shmi_abort_raise(comm, watched, culprit, NULL); /* some may have met */
+      SHMI_RETURN_IF_ERROR(check_watch(comm));
       SHMI_RETURN_IF_ERROR(check_died(comm));
       SHMI_RETURN_IF_ERROR(check_versions(comm));
     }

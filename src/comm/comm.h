@@ -95,6 +95,8 @@ shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int
 shmccl_result_t shmi_abort_look(shmccl_comm_t *comm);
 /* A peer's word carries another signature than ours: raises the mismatch and says what either rank called. */
 shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer);
+/* Whether it is in error because of something outside, so that none of its ranks is the culprit. */
+bool shmi_abort_is_foreign(const shmccl_comm_t *comm);
 /* As look, without reporting, for any thread. */
 shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm);
 

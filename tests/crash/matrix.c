@@ -47,6 +47,7 @@ static void play(struct tr_job *job, int rank) {
   s->result = outcome.result;
   memcpy(s->error, outcome.error, sizeof s->error);
   __atomic_store_n(&s->told_ns, outcome.told_ns, __ATOMIC_RELEASE);
+  tr_await(&s->phase, 1); /* no SIGCONT shall meet the leak check, which stops this process by itself */
 }
 
 static uint64_t hurt_ns(const struct work_plan *p) {
@@ -74,6 +75,7 @@ static void settle(struct tr_job *job, const struct work_plan *p) {
       kill(job->pids[p->victim], SIGCONT);
     usleep(300);
   }
+  for (int r = 0; r < job->nranks; r++) tr_set(&job->slots[r].phase, 1);
   if (p->action == STOP && hurt_ns(p)) kill(job->pids[p->victim], SIGKILL);
 }
 
@@ -92,6 +94,7 @@ bool text_names(const char *text, int speaker, int rank) {
 /* Microseconds from the death, or from the end of the time limit, to this survivor's error. */
 static uint64_t check_error(const struct work_plan *p, int rank, const struct tr_slot *s, const char *what) {
   const bool died = s->result == SHMCCL_ERROR_PEER_DIED, late = s->result == SHMCCL_ERROR_TIMEOUT;
+  if (late && !hurt_ns(p) && work_may_time_out(p)) return UINT32_MAX; /* a busy machine */
   CHECK(hurt_ns(p) && p->action != PAUSE, "%s: rank %d: nobody was hurt: %s", what, rank, s->error);
   CHECK((died && p->action != STOP) || (late && work_may_time_out(p)), "%s: rank %d: %s", what, rank, s->error);
   CHECK(work_names_victim(p, rank, s->error), "%s: rank %d does not name it: %s", what, rank, s->error);
