@@ -81,10 +81,10 @@ typedef enum shmccl_result {
   SHMCCL_ERROR_NO_MEMORY = 5,        /* malloc failed */
   SHMCCL_ERROR_TIMEOUT = 6,          /* a rank did not come within the time limit */
   SHMCCL_ERROR_PEER_DIED = 7,        /* a rank's process ended, or it destroyed its communicator too early */
-  SHMCCL_ERROR_MISMATCH = 8,         /* ranks disagree: collective, count, type, operator, root, number of ranks */
-  SHMCCL_ERROR_ABORTED = 9,          /* shmccl_comm_abort() was called on some rank */
-  SHMCCL_ERROR_INTERNAL = 10,        /* a defect of this library: please report it */
-  SHMCCL_ERROR_CUDA = 11             /* a call of CUDA failed, or the GPU did */
+  SHMCCL_ERROR_MISMATCH = 8,  /* ranks disagree: collective, count, type, operator, root, number of ranks, version */
+  SHMCCL_ERROR_ABORTED = 9,   /* shmccl_comm_abort() was called on some rank */
+  SHMCCL_ERROR_INTERNAL = 10, /* a defect of this library: please report it */
+  SHMCCL_ERROR_CUDA = 11      /* a call of CUDA failed, or the GPU did */
 } shmccl_result_t;
 
 /* A short fixed text for `result`, such as "invalid argument". Never NULL; static storage. Since 0.1. */
@@ -167,8 +167,10 @@ typedef struct shmccl_config {
 #define SHMCCL_CONFIG_INITIALIZER                                                                                      \
   { sizeof(shmccl_config_t), 0, 0, 0, SHMCCL_ALGORITHM_AUTO, SHMCCL_MEMORY_AUTO }
 
-/* Makes a new id from random bits. Called by one rank; the others get its bytes. An id serves one communicator; it may
- * be used again once all ranks of that one have been created. Since 0.1. */
+/* Makes a new id from random bits. Called by one rank; the others get its bytes. It also says which version of the
+ * library made it, on which host and with which segment folder: ranks that differ in that are refused at once, not
+ * after the time limit. An id serves one communicator; it may be used again once all ranks of that one have been
+ * created. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_get_unique_id(shmccl_unique_id_t *id);
 
 /* Creates this rank's object of the communicator `id` and waits for the others (collective; time limit config's).

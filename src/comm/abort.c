@@ -17,13 +17,14 @@ static struct shmi_abort_line *line_of(const shmccl_comm_t *comm, int rank) {
   return &shmi_control_of(&comm->world, rank)->abort;
 }
 
-/* calling: the collective that this rank is in, or NULL. */
-static void write_line(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, int finder,
+/* late: the line's. calling: the collective that this rank is in, or NULL. */
+static void write_line(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, int finder, uint64_t late,
                        const struct shmi_call_id *calling) {
   struct shmi_abort_line *mine = line_of(comm, comm->rank);
   if (!shmi_claim(&comm->abort_claimed)) return;
   mine->culprit = culprit;
   mine->finder = finder;
+  mine->late = late;
   mine->has_call = calling != NULL;
   if (calling) mine->call = *calling;
   shmi_publish32(&mine->cause, (uint32_t)cause);
@@ -45,6 +46,11 @@ shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
   shmccl_result_t cause = SHMCCL_SUCCESS;
   first_in_error(comm, &cause);
   return cause;
+}
+
+bool shmi_abort_is_foreign(const shmccl_comm_t *comm) {
+  const int r = first_in_error(comm, NULL);
+  return r >= 0 && line_of(comm, r)->culprit < 0;
 }
 
 /* What `rank` called: known once it has written its line, for which it gets a moment. False if it was in no collective.
@@ -77,10 +83,15 @@ static void describe_mismatch(const shmccl_comm_t *comm, int finder, int culprit
 static void describe(const shmccl_comm_t *comm, int r, shmccl_result_t cause, char *text, size_t bytes) {
   const struct shmi_abort_line *line = line_of(comm, r);
   const int culprit = line->culprit, finder = line->finder;
-  if (cause == SHMCCL_ERROR_PEER_DIED)
+  char late[SHMI_RANKS_TEXT];
+  shmi_ranks_text(line->late ? line->late : 1ull << (culprit & 63), late);
+  if (culprit < 0)
+    snprintf(text, bytes, "rank %d gave up while it was made: %s; its own log says why", finder,
+             shmccl_error_string(cause));
+  else if (cause == SHMCCL_ERROR_PEER_DIED)
     snprintf(text, bytes, "rank %d died or left (seen by rank %d)", culprit, finder);
   else if (cause == SHMCCL_ERROR_TIMEOUT)
-    snprintf(text, bytes, "rank %d did not come within the time limit of rank %d", culprit, finder);
+    snprintf(text, bytes, "rank%s did not come within the time limit of rank %d", late, finder);
   else if (cause == SHMCCL_ERROR_ABORTED)
     snprintf(text, bytes, "rank %d called shmccl_comm_abort()", finder);
   else if (cause == SHMCCL_ERROR_MISMATCH)
@@ -111,13 +122,13 @@ shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int
   /* A rank that writes its line and leaves may be seen to leave first: then its line is there now, and counts. */
   const bool missing = cause == SHMCCL_ERROR_PEER_DIED || cause == SHMCCL_ERROR_TIMEOUT;
   if (missing && comm->abort_told == SHMCCL_SUCCESS && first_in_error(comm, NULL) >= 0) return shmi_abort_look(comm);
-  write_line(comm, cause, culprit, comm->rank, comm->calling);
+  write_line(comm, cause, culprit, comm->rank, comm->late, comm->calling);
   return tell(comm, cause, message);
 }
 
 shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer) {
   char message[512];
-  write_line(comm, SHMCCL_ERROR_MISMATCH, peer, comm->rank, comm->calling);
+  write_line(comm, SHMCCL_ERROR_MISMATCH, peer, comm->rank, 0, comm->calling);
   describe_mismatch(comm, comm->rank, peer, message, sizeof message);
   return tell(comm, SHMCCL_ERROR_MISMATCH, message);
 }
@@ -127,7 +138,7 @@ static void take_over(shmccl_comm_t *comm, int r, shmccl_result_t cause, const s
                       char message[MESSAGE_BYTES]) {
   char text[512];
   const struct shmi_abort_line *line = line_of(comm, r);
-  write_line(comm, cause, line->culprit, line->finder, calling);
+  write_line(comm, cause, line->culprit, line->finder, line->late, calling);
   describe(comm, r, cause, text, sizeof text);
   snprintf(message, MESSAGE_BYTES, "rank %d: %s: destroy this communicator and create another", comm->rank, text);
 }
@@ -150,7 +161,7 @@ void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, co
                      const char *message) {
   char text[512];
   if (first_in_error(comm, NULL) >= 0) return;
-  write_line(comm, cause, culprit, comm->rank, call);
+  write_line(comm, cause, culprit, comm->rank, 0, call);
   if (!message) describe_mismatch(comm, comm->rank, culprit, text, sizeof text);
   say(comm, message ? message : text);
 }
@@ -169,6 +180,6 @@ bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call) {
 /* Unlike raise, from any thread: leaves abort_told to the owner, who will find the line. */
 shmccl_result_t shmccl_comm_abort(shmccl_comm_t *comm) {
   SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
-  write_line(comm, SHMCCL_ERROR_ABORTED, comm->rank, comm->rank, NULL);
+  write_line(comm, SHMCCL_ERROR_ABORTED, comm->rank, comm->rank, 0, NULL);
   return SHMCCL_SUCCESS;
 }

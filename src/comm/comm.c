@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,9 +21,10 @@
 #include "comm/device.h"
 #include "reduce/reduce.h"
 #include "shm/liveness.h"
+#include "shm/place.h"
 #include "topo/topo.h"
 
-enum { POLL_NS = 200000, POLLS_PER_CHECK = 64, LINGER_NS = 400000000, RETIRE_NS = 200000000, ID_VERSION = 1 };
+enum { POLL_NS = 200000, POLLS_PER_CHECK = 64, LINGER_MS = 400, RETIRE_NS = 200000000, ID_VERSION = 2 };
 
 /* ---- ids ------------------------------------------------------------------------------------------------------- */
 
@@ -31,17 +33,28 @@ struct id_bytes {
   char magic[8]; /* "shmccl" */
   uint32_t version;
   uint8_t id[SHMI_ID_BYTES];
+  uint32_t library, layout; /* versions of who made it; up to here the same in all versions */
+  struct shmi_place place;  /* of who made it; inode 0: not known */
 };
+_Static_assert(sizeof(struct id_bytes) <= sizeof(shmccl_unique_id_t), "id");
 
 shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]) {
   if (getrandom(id, SHMI_ID_BYTES, 0) == SHMI_ID_BYTES) return SHMCCL_SUCCESS;
   return shmi_error(SHMCCL_ERROR_SYSTEM, "the kernel gives no random bytes: %m");
 }
 
+/* Without one, what makes or opens a segment says so. */
+static bool has_folder(void) {
+  struct stat st;
+  return !stat(shmi_option_shm_dir(), &st) && S_ISDIR(st.st_mode);
+}
+
 shmccl_result_t shmccl_get_unique_id(shmccl_unique_id_t *id) {
-  struct id_bytes bytes = {.magic = "shmccl", .version = ID_VERSION};
+  struct id_bytes bytes = {
+      .magic = "shmccl", .version = ID_VERSION, .library = SHMI_LIBRARY_VERSION, .layout = SHMI_LAYOUT_VERSION};
   if (!id) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "id is NULL: pass the address of a shmccl_unique_id_t");
   SHMI_RETURN_IF_ERROR(shmi_random_id(bytes.id));
+  if (has_folder()) SHMI_RETURN_IF_ERROR(shmi_place_find(&bytes.place));
   memset(id, 0, sizeof *id);
   memcpy(id->internal, &bytes, sizeof bytes);
   return SHMCCL_SUCCESS;
@@ -51,10 +64,17 @@ static shmccl_result_t read_id(const shmccl_unique_id_t *id, uint8_t out[SHMI_ID
   struct id_bytes bytes;
   if (!id) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "id is NULL: pass the id that rank 0 made");
   memcpy(&bytes, id->internal, sizeof bytes);
-  if (memcmp(bytes.magic, "shmccl\0", sizeof bytes.magic) || bytes.version != ID_VERSION)
+  if (memcmp(bytes.magic, "shmccl\0", sizeof bytes.magic))
     return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
                       "these bytes are no id of this library: all ranks must get the 128 "
                       "bytes that shmccl_get_unique_id() wrote on one of them");
+  if (bytes.version != ID_VERSION || bytes.library != SHMI_LIBRARY_VERSION || bytes.layout != SHMI_LAYOUT_VERSION)
+    return shmi_error(SHMCCL_ERROR_MISMATCH,
+                      "this id was made by shmccl %s, this rank runs %s: all ranks must load the same libshmccl",
+                      shmi_version_text(bytes.library, bytes.layout).text,
+                      shmi_version_text(SHMI_LIBRARY_VERSION, SHMI_LAYOUT_VERSION).text);
+  if (bytes.place.inode && has_folder())
+    SHMI_RETURN_IF_ERROR(shmi_place_check(&bytes.place, "the process that made this id", ""));
   memcpy(out, bytes.id, SHMI_ID_BYTES);
   return SHMCCL_SUCCESS;
 }
@@ -71,20 +91,23 @@ bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer) {
          shmi_observe32(state) != SHMI_MEMBER_LEFT;
 }
 
-static shmccl_result_t look_at_watch(const shmccl_comm_t *comm) {
-  return comm->watch ? comm->watch->look(comm->watch->context) : SHMCCL_SUCCESS;
+static shmccl_result_t look_at_watch(const shmccl_comm_t *comm, int *culprit) {
+  *culprit = -1;
+  return comm->watch ? comm->watch->look(comm->watch->context, culprit) : SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t find_segment(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTES]) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
+  int culprit; /* there is nobody yet to be told */
   for (unsigned looks = 1;; looks++) {
     SHMI_RETURN_IF_ERROR(shmi_segment_attach(&comm->segment, id, comm->rank));
     if (comm->segment.base) return SHMCCL_SUCCESS;
-    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(look_at_watch(comm));
+    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(look_at_watch(comm, &culprit));
     if (shmi_now_ns() > deadline)
       return shmi_error(SHMCCL_ERROR_TIMEOUT,
-                        "rank %d: rank 0 did not create the communicator within %llu ms: it must run "
-                        "on this host, as this user, with the same id and %s",
+                        "rank %d: rank 0 did not create the communicator within %llu ms: either it has not come "
+                        "(its own log may say why), or it looks elsewhere: it must run on this host, as this user, "
+                        "with the same id, and see the same %s (containers: docker --ipc=host, one emptyDir for all)",
                         comm->rank, (unsigned long long)comm->options.timeout_ms, shmi_option_shm_dir());
     pause_ns(POLL_NS);
   }
@@ -199,11 +222,12 @@ static bool lacks_member(const void *context, int peer) {
 
 static shmccl_result_t report_missing(shmccl_comm_t *comm, shmi_wait_lacks_fn lacks) {
   char ranks[SHMI_RANKS_TEXT], message[512];
-  int first = shmi_lacking_text(comm, lacks, comm, ranks);
+  int first = shmi_lacking_text(comm, lacks, comm, ranks, &comm->late);
   if (first < 0) return SHMCCL_SUCCESS; /* it has just come */
   snprintf(message, sizeof message,
-           "rank %d: rank%s did not come within %llu ms to create the communicator: start every "
-           "rank on this host, as this user, with the same id and %s",
+           "rank %d: rank%s did not come within %llu ms to create the communicator: either not started, or looking "
+           "elsewhere: every rank must run on this host, as this user, with the same id, and see the same %s "
+           "(containers: docker --ipc=host, one emptyDir for all)",
            comm->rank, ranks, (unsigned long long)comm->options.timeout_ms, shmi_option_shm_dir());
   return shmi_abort_raise(comm, SHMCCL_ERROR_TIMEOUT, first, message);
 }
@@ -219,6 +243,31 @@ static shmccl_result_t check_died(shmccl_comm_t *comm) {
   return SHMCCL_SUCCESS;
 }
 
+/* A rank of another version has found the segment, and cannot write its lines. */
+static shmccl_result_t check_versions(shmccl_comm_t *comm) {
+  char message[256];
+  const uint64_t refusal = shmi_observe64((const uint64_t *)(const void *)(comm->segment.base + SHMI_REFUSAL_AT));
+  const int other = (int)(refusal >> 32) - 1;
+  if (!refusal) return SHMCCL_SUCCESS;
+  snprintf(message, sizeof message, "rank %d runs shmccl %s, rank %d runs %s: all ranks must load the same libshmccl",
+           comm->rank, shmi_version_text(SHMI_LIBRARY_VERSION, SHMI_LAYOUT_VERSION).text, other,
+           shmi_version_text((uint32_t)refusal, 0).text);
+  return shmi_abort_raise(comm, SHMCCL_ERROR_MISMATCH, other, message);
+}
+
+/* The watch's error, for all: some may have met already. */
+static shmccl_result_t check_watch(shmccl_comm_t *comm) {
+  int culprit;
+  const shmccl_result_t watched = look_at_watch(comm, &culprit);
+  return watched == SHMCCL_SUCCESS ? watched : shmi_abort_raise(comm, watched, culprit, NULL);
+}
+
+/* What this rank's watch says is more than that another gave up because of its own. */
+static shmccl_result_t check_abort(shmccl_comm_t *comm) {
+  if (shmi_abort_is_foreign(comm)) SHMI_RETURN_IF_ERROR(look_at_watch(comm, &(int){0}));
+  return shmi_abort_look(comm);
+}
+
 /* A rank that has not come yet holds no lock: for it the time limit counts, for those that were here their death. */
 static shmccl_result_t await_all(shmccl_comm_t *comm, shmi_wait_lacks_fn lacks) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
@@ -228,10 +277,11 @@ static shmccl_result_t await_all(shmccl_comm_t *comm, shmi_wait_lacks_fn lacks) 
       peer++;
       continue;
     }
-    SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+    SHMI_RETURN_IF_ERROR(check_abort(comm));
     if (++looks % POLLS_PER_CHECK == 0) {
-      SHMI_RETURN_IF_ERROR(look_at_watch(comm));
+      SHMI_RETURN_IF_ERROR(check_watch(comm));
       SHMI_RETURN_IF_ERROR(check_died(comm));
+      SHMI_RETURN_IF_ERROR(check_versions(comm));
     }
     if (shmi_now_ns() > deadline) SHMI_RETURN_IF_ERROR(report_missing(comm, lacks));
     pause_ns(POLL_NS);
@@ -248,9 +298,9 @@ static bool is_awaited(const void *context, int peer) {
 /* Without rank 0's segment a late rank would look for it until its time limit: rank 0 stays a moment to have it told.
  */
 static void linger(const shmccl_comm_t *comm) {
-  char ranks[SHMI_RANKS_TEXT];
-  uint64_t deadline = shmi_now_ns() + LINGER_NS;
-  while (shmi_lacking_text(comm, is_awaited, comm, ranks) >= 0 && shmi_now_ns() < deadline) pause_ns(POLL_NS);
+  char text[SHMI_RANKS_TEXT];
+  uint64_t ranks, deadline = shmi_now_ns() + LINGER_MS * 1000000ull;
+  while (shmi_lacking_text(comm, is_awaited, comm, text, &ranks) >= 0 && shmi_now_ns() < deadline) pause_ns(POLL_NS);
 }
 
 /* From what all ranks said of themselves, so that all come to the same answer. */
@@ -293,8 +343,10 @@ shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **out, int nranks, const 
                                          const shmi_options_t *options, const struct shmi_watch *watch, int device) {
   shmccl_comm_t *comm;
   shmi_log_configure();
-  SHMI_RETURN_IF_ERROR(attach_watched(&comm, nranks, id, rank, options, watch, device));
-  shmccl_result_t result = shmi_comm_meet(comm);
+  shmccl_result_t result = attach_watched(&comm, nranks, id, rank, options, watch, device);
+  if (result != SHMCCL_SUCCESS && rank == 0 && !watch) shmi_segment_refuse(id, result, LINGER_MS);
+  SHMI_RETURN_IF_ERROR(result);
+  result = shmi_comm_meet(comm);
   if (result == SHMCCL_SUCCESS) result = shmi_comm_settle(comm);
   if (result != SHMCCL_SUCCESS) {
     if (rank == 0 && result != SHMCCL_ERROR_TIMEOUT) linger(comm);

@@ -24,9 +24,10 @@ struct shmi_message { /* a send or receive noted in a group */
   bool complete;
 };
 
-/* What else ends the wait for ranks that have not come yet: looked at now and then; an error, logged by `look`. */
+/* What else ends the wait for ranks that have not come yet: looked at now and then; an error, logged by `look`, because
+ * of rank *culprit, which is -1 if none of this communicator. */
 struct shmi_watch {
-  shmccl_result_t (*look)(const void *context);
+  shmccl_result_t (*look)(const void *context, int *culprit);
   const void *context;
 };
 
@@ -51,6 +52,7 @@ struct shmccl_comm {
   struct shmi_distance distances[SHMCCL_MAX_RANKS];
   uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
   uint32_t abort_logged;                                       /* shmi_claim: who logs it */
+  uint64_t late;                                               /* shmi_abort_line's, as this rank knows it */
   shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
   struct shmi_message *messages;
@@ -102,6 +104,8 @@ shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer);
 void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
                      const char *message);
 bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call);
+/* Whether it is in error because of something outside, so that none of its ranks is the culprit. */
+bool shmi_abort_is_foreign(const shmccl_comm_t *comm);
 /* As look, without reporting, for any thread. */
 shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm);
 
@@ -129,10 +133,12 @@ shmccl_result_t shmi_wait_pause(struct shmi_wait *w, shmi_wait_lacks_fn lacks, c
 /* For waits that make progress all the time: looks at aborts, and now and then at liveness, without waiting. */
 shmccl_result_t shmi_wait_glance(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context);
 
-/* The ranks that `lacks` names, as " 2 3"; returns the first, -1 if there is none. */
+/* The ranks that `lacks` names, as " 2 3" and a bit each; returns the first, -1 if there is none. */
 enum { SHMI_RANKS_TEXT = 128 };
 int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const void *context,
-                      char text[SHMI_RANKS_TEXT]);
+                      char text[SHMI_RANKS_TEXT], uint64_t *ranks);
+/* " 2 3" */
+void shmi_ranks_text(uint64_t ranks, char text[SHMI_RANKS_TEXT]);
 
 /* After progress in a wait that goes on: patience and time limit start again. */
 static inline void shmi_wait_progress(struct shmi_wait *w) { w->looks = 0; }

@@ -42,10 +42,12 @@ struct family {
   uint64_t ranks;
 };
 
-/* The parent's error and the death of one of them end the wait for the others. */
-static shmccl_result_t look_at_parent(const void *context) {
+/* The parent's error and the death of one of them end the wait for the others. No culprit: ranks have other numbers in
+ * the part. */
+static shmccl_result_t look_at_parent(const void *context, int *culprit) {
   const struct family *family = context;
   char message[128];
+  *culprit = -1;
   SHMI_RETURN_IF_ERROR(shmi_abort_look(family->parent));
   for (int peer = 0; peer < family->parent->nranks; peer++) {
     if (!(family->ranks >> peer & 1) || !shmi_comm_has_died(family->parent, peer)) continue;

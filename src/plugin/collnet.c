@@ -14,11 +14,11 @@
 #include "mem/gpu.h"
 #include "plugin/context.h"
 #include "plugin/helper_cpu.h"
-#include "plugin/place.h"
 #include "plugin/presence.h"
 #include "plugin/registry.h"
 #include "plugin/tuner.h"
 #include "plugin/worker.h"
+#include "shm/place.h"
 
 enum { HANDLE_VERSION = 2, CONNECT_MS = 30000, WARM_UP_BYTES = 4096 };
 enum { BUSY_THREADS = 2 };                                /* of a rank: NCCL's progress thread and the worker */
@@ -117,7 +117,7 @@ static nccl_result_t check_place(const struct listener *l, const struct handle *
   char who[64];
   snprintf(who, sizeof who, "CollNet connect: rank %d", rank);
   const struct shmi_log_sink before = shmi_plugin_log_enter(&l->log);
-  const shmccl_result_t result = shmi_place_check(&h->place, who);
+  const shmccl_result_t result = shmi_place_check(&h->place, who, SHMI_ONE_HOST_ONLY);
   shmi_plugin_log_leave(before);
   return shmi_plugin_result(result);
 }

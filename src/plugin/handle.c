@@ -51,7 +51,7 @@ shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *out) {
                       h.version, (unsigned)SHMI_NET_VERSION);
   if (h.check != check_of(h) || h.link >= SHMI_NET_LINKS)
     return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "cannot connect: the peer's handle was damaged on its way");
-  SHMI_RETURN_IF_ERROR(shmi_place_check(&h.place, "the peer"));
+  SHMI_RETURN_IF_ERROR(shmi_place_check(&h.place, "the peer", SHMI_ONE_HOST_ONLY));
   SHMI_RETURN_IF_ERROR(check_tuner(&h));
   *out = h;
   return SHMCCL_SUCCESS;

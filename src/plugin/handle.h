@@ -8,7 +8,7 @@
 #define SHMI_PLUGIN_HANDLE_H
 
 #include "plugin/nccl_abi.h"
-#include "plugin/place.h"
+#include "shm/place.h"
 #include "shm/segment.h"
 
 struct shmi_handle {

@@ -46,10 +46,12 @@ static int is_gone(const struct shmi_attendance *a, int rank) {
   return a->ranks[rank].is_known && (fd < 0 || shmi_liveness_held(fd, 0) == 0);
 }
 
-shmccl_result_t shmi_attendance_look(const void *attendance) {
+shmccl_result_t shmi_attendance_look(const void *attendance, int *culprit) {
   const struct shmi_attendance *a = attendance;
   char ranks[256] = "";
   int length = 0;
+  for (int r = a->nranks - 1; r >= 0; r--)
+    if (is_gone(a, r)) *culprit = r;
   for (int r = 0; r < a->nranks; r++)
     if (is_gone(a, r)) length += snprintf(ranks + length, sizeof ranks - (size_t)length, " %d", r);
   if (!length) return SHMCCL_SUCCESS;

@@ -32,8 +32,8 @@ struct shmi_attendance {
 
 /* Adds the next rank. id NULL: nothing is known of it; it counts as there. */
 shmccl_result_t shmi_attendance_add(struct shmi_attendance *attendance, const uint8_t id[SHMI_ID_BYTES]);
-/* An error, logged, that names those who are gone. For struct shmi_watch. */
-shmccl_result_t shmi_attendance_look(const void *attendance);
+/* An error, logged, that names those who are gone; *culprit: the first. For struct shmi_watch. */
+shmccl_result_t shmi_attendance_look(const void *attendance, int *culprit);
 void shmi_attendance_end(struct shmi_attendance *attendance);
 
 #endif

@@ -39,20 +39,27 @@
 #include "base/options.h"
 #include "base/ordering.h"
 
-#define SHMI_MAGIC          0x6c63636d6873ull /* "shmccl" */
+#define SHMI_MAGIC 0x6c63636d6873ull /* "shmccl" */
+/* tests/crash builds a library of other versions. */
+#ifndef SHMI_LAYOUT_VERSION
 #define SHMI_LAYOUT_VERSION 3u
-#define SHMI_LINE           128
-#define SHMI_STEP_BYTES     512
-#define SHMI_PAGE           4096
-#define SHMI_INLINE_BYTES   (SHMI_STEP_BYTES - 16)
-#define SHMI_PAIR_SLOTS     4
-#define SHMI_CHANNELS_MOST  8
+#endif
+#ifndef SHMI_LIBRARY_VERSION
+#define SHMI_LIBRARY_VERSION SHMCCL_VERSION_CODE
+#endif
+#define SHMI_LINE          128
+#define SHMI_STEP_BYTES    512
+#define SHMI_PAGE          4096
+#define SHMI_INLINE_BYTES  (SHMI_STEP_BYTES - 16)
+#define SHMI_PAIR_SLOTS    4
+#define SHMI_CHANNELS_MOST 8
 
 struct shmi_header {
   uint64_t magic;
   uint32_t layout_version;
   uint32_t nranks;
   uint64_t total_bytes;
+  uint64_t library_version; /* up to here the same in all versions */
   uint64_t control_offset, control_stride;
   uint64_t staging_offset, staging_stride;
   uint64_t slot_bytes, lane_bytes;
@@ -65,6 +72,12 @@ struct shmi_header {
   shmi_options_t options; /* rank 0's; the others compare theirs */
   uint8_t id[16];         /* the communicator's: the file may have been given another's name */
 };
+
+/* The end of the header's page, in all versions: 0, or what a rank of another version wrote as it left. */
+enum { SHMI_REFUSAL_AT = SHMI_PAGE - 8 };
+SHMI_FN uint64_t shmi_refusal(int rank, uint32_t library_version) {
+  return (uint64_t)(rank + 1) << 32 | library_version;
+}
 
 enum shmi_member_state { SHMI_MEMBER_ABSENT = 0, SHMI_MEMBER_ATTACHED = 1, SHMI_MEMBER_LEFT = 2 };
 
@@ -91,7 +104,8 @@ struct shmi_abort_line {
   int32_t culprit, finder;  /* ranks; culprit -1: none */
   uint32_t has_call;        /* whether this rank was in a collective: */
   struct shmi_call_id call; /* this one */
-  uint8_t pad[SHMI_LINE - 40];
+  uint64_t late;            /* after a time limit: all the ranks that were lacking, a bit each */
+  uint8_t pad[SHMI_LINE - 48];
 };
 
 /* Small messages need no line but these four: a slot's would be three more, elsewhere. */
@@ -146,8 +160,9 @@ struct shmi_control {
 #else
 #define SHMI_ASSERT_LAYOUT(condition) _Static_assert(condition, #condition)
 #endif
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_header) <= SHMI_PAGE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_header) <= SHMI_REFUSAL_AT);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_header, total_bytes) == 16);
+SHMI_ASSERT_LAYOUT(offsetof(struct shmi_header, library_version) == 24);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_member) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_STEP_BYTES);

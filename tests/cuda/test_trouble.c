@@ -24,7 +24,7 @@ struct device_rank {
   float *buffer;
 };
 
-static const shmccl_config_t quick = {.size = sizeof quick, .timeout_ms = 400, .memory = SHMCCL_MEMORY_CUDA};
+static const shmccl_config_t quick = {.size = sizeof quick, .timeout_ms = 1500, .memory = SHMCCL_MEMORY_CUDA};
 static const shmccl_config_t patient = {.size = sizeof patient, .timeout_ms = 60000, .memory = SHMCCL_MEMORY_CUDA};
 
 static struct device_rank begin(const struct tr_job *job, int rank, const shmccl_config_t *config) {
@@ -151,9 +151,9 @@ static void late(struct tr_job *job, int rank) {
     CHECK(allreduce(&r, COUNT) == SHMCCL_SUCCESS, "enqueue");
     OK(cudaStreamSynchronize(r.stream));
     CHECK(next_error(&r) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
-    expect_line("allreduce waited 400 ms for rank 1");
+    expect_line("allreduce waited 1500 ms for rank 1");
   } else {
-    tr_sleep_ms(1000);
+    tr_sleep_ms(3000);
     EXPECT(allreduce(&r, COUNT), SHMCCL_ERROR_TIMEOUT, "rank 1 did not come");
   }
   end(&r);

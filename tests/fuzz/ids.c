@@ -46,6 +46,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       shmi_handle_read(memcpy(bytes, data + 1, sizeof bytes), &handle) == SHMCCL_SUCCESS)
     CHECK(handle.link < SHMI_NET_LINKS);
   if (size == 1 + sizeof place && data[0] % KINDS == 2)
-    shmi_place_check(memcpy(&place, data + 1, sizeof place), "the peer");
+    shmi_place_check(memcpy(&place, data + 1, sizeof place), "the peer", "");
   return 0;
 }

@@ -383,7 +383,7 @@ int main(void) {
   run(3, wait_in_vain);
   lose("1", NULL, "rank 1 died");
   lose("0", NULL, "rank 0 died"); /* who makes the segment */
-  lose("2", "closes", "rank 2 died or gave up");
+  lose("2", "closes", "rank 2 died or");
   harness_outcomes(3, die, &plan, LIMIT_S, outcomes);
   for (int r = 0; r < 3; r++) CHECK_TEXT(r == 1 ? outcomes[r].signal == SIGKILL : !outcomes[r].status, "rank %d", r);
   run(3, leave);

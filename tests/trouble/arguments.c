@@ -225,7 +225,7 @@ static void creation(struct tr_job *job, int rank) {
   shmccl_comm_t *comms[SHMCCL_MAX_RANKS] = {untouched};
   (void)rank;
   for (size_t i = 0; i < sizeof garbage; i++) garbage.internal[i] = (char)(i * 37 + 11);
-  text.internal[8] = 2; /* another version */
+  text.internal[8] = 3; /* another version of ids */
   for (size_t i = 0; i < LENGTH(sizes); i++) {
     refuse_init(&job->id, sizes[i], 0, NULL, "nranks is|give 1 to 64");
     EXPECT(shmccl_comm_init_all(comms, sizes[i], NULL), SHMCCL_ERROR_INVALID_ARGUMENT, "nranks is|give 1 to 64");
@@ -234,7 +234,7 @@ static void creation(struct tr_job *job, int rank) {
   refuse_init(NULL, 2, 0, NULL, "id is NULL");
   refuse_init(&zero, 2, 0, NULL, "no id of this library");
   refuse_init(&garbage, 2, 0, NULL, "no id of this library");
-  refuse_init(&text, 2, 0, NULL, "no id of this library");
+  EXPECT(shmccl_comm_init_rank(&comms[0], 2, &text, 0, NULL), SHMCCL_ERROR_MISMATCH, "id was made by|same libshmccl");
   EXPECT(shmccl_comm_init_rank(NULL, 2, &job->id, 0, NULL), SHMCCL_ERROR_INVALID_ARGUMENT, "comm is NULL");
   EXPECT(shmccl_comm_init_all(NULL, 2, NULL), SHMCCL_ERROR_INVALID_ARGUMENT, "comm is NULL");
   EXPECT(shmccl_comm_init_env(NULL, NULL), SHMCCL_ERROR_INVALID_ARGUMENT, "comm is NULL");

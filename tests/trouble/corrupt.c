@@ -193,8 +193,10 @@ int main(void) {
       CHECK(!mkdir(attacks[j].folder, 0700), "%s: %m", attacks[j].folder);
       const int nranks = 2 + (int)tr_random(3);
       lives += nranks;
+      setenv("SHMCCL_SHM_DIR", attacks[j].folder, 1); /* which the id names */
       tr_start(&jobs[j], nranks + 1, be, &attacks[j]);
     }
+    setenv("SHMCCL_SHM_DIR", tr_folder(), 1);
     for (int j = 0; j < JOBS; j++) {
       tr_join(&jobs[j], 0);
       CHECK(tr_entries(attacks[j].folder) == 0, "%d files are left", tr_entries(attacks[j].folder));

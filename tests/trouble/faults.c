@@ -121,8 +121,10 @@ static int run_batch(int nranks, int victim, enum faults_kind kind, uint32_t fir
     snprintf(faults[j].folder, sizeof faults[j].folder, "%s/%d", tr_folder(), j);
     CHECK(!mkdir(faults[j].folder, 0700), "%s: %m", faults[j].folder);
     fired[j] = false;
+    setenv("SHMCCL_SHM_DIR", faults[j].folder, 1); /* which the id names */
     tr_start(&jobs[j], nranks, be, &faults[j]);
   }
+  setenv("SHMCCL_SHM_DIR", tr_folder(), 1);
   for (int j = 0; j < JOBS; j++) {
     const int failed = tr_failed();
     tr_join(&jobs[j], 0);
