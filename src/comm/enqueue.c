@@ -43,11 +43,15 @@ static shmccl_result_t run_alone(struct shmi_gpu *gpu, const struct shmi_call *c
   return shmi_gpu_copy(gpu, c->recvbuf, c->sendbuf, c->id.count * c->element, stream);
 }
 
+shmccl_result_t shmi_device_look(shmccl_comm_t *comm) {
+  if (shmi_peek64(&comm->device->notice->status)) shmi_watchdog_look(comm);
+  return shmi_abort_look(comm);
+}
+
 shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *c, void *stream) {
   struct shmi_device *d = comm->device;
   if (comm->nranks == 1) return run_alone(d->gpu, c, stream);
-  if (shmi_peek64(&d->notice->status)) shmi_watchdog_look(comm);
-  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  SHMI_RETURN_IF_ERROR(shmi_device_look(comm));
   shmi_select_device(&d->launch.world, (int)d->channels, &comm->options, c);
   struct shmi_launch launch = d->launch;
   launch.call = *c;

@@ -78,6 +78,7 @@ static void look_at_status(shmccl_comm_t *comm) {
   case SHMI_DEVICE_TOLD: report_gone(comm, gone < 0 ? peer : gone); break;
   case SHMI_DEVICE_LATE: report_late(comm, peer, known ? &call : NULL); break;
   case SHMI_DEVICE_MISMATCH: shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, known ? &call : NULL, NULL); break;
+  case SHMI_DEVICE_MESSAGE: shmi_device_note_message(comm, peer); break;
   default: break;
   }
 }

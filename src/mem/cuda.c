@@ -112,7 +112,7 @@ static cudaError_t load_kernels(void) {
           cudaFuncGetAttributes(&attributes, shmi_kernel_of((shmccl_datatype_t)type, (shmccl_redop_t)op));
       if (error != cudaSuccess) return error;
     }
-  return cudaSuccess;
+  return cudaFuncGetAttributes(&attributes, shmi_kernel_of_groups());
 }
 
 static shmccl_result_t prepare(struct shmi_gpu *g) {
@@ -308,13 +308,26 @@ static cudaError_t launch_kernel(const struct shmi_launch *l, cudaStream_t strea
                           arguments, 0, stream);
 }
 
+static cudaError_t launch_group(struct shmi_group *g, cudaStream_t stream) {
+  void *arguments[] = {g};
+  const dim3 grid = {g->nlanes, 1, 1}, block = {SHMI_KERNEL_THREADS, 1, 1};
+  return cudaLaunchKernel(shmi_kernel_of_groups(), grid, block, arguments, 0, stream);
+}
+
 /* Work on a stream, between what it has to follow and the mark for what follows it. */
 struct work {
   struct shmi_launch *launch; /* or a copy */
+  struct shmi_group *group;   /* that the launch is of, or NULL */
   void *to;
   const void *from;
   size_t bytes;
 };
+
+static cudaError_t enqueue(const struct work *w, cudaStream_t stream) {
+  if (w->group) return launch_group(w->group, stream);
+  if (w->launch) return launch_kernel(w->launch, stream);
+  return cudaMemcpyAsync(w->to, w->from, w->bytes, cudaMemcpyDeviceToDevice, stream);
+}
 
 static cudaError_t submit(struct shmi_gpu *g, const struct work *w, cudaStream_t stream) {
   unsigned long long capture;
@@ -324,9 +337,7 @@ static cudaError_t submit(struct shmi_gpu *g, const struct work *w, cudaStream_t
   const unsigned long long order = capture ? capture : 1;
   if (w->launch && capture) w->launch->trap = 1;
   error = follow(last, order, stream);
-  if (error == cudaSuccess)
-    error = w->launch ? launch_kernel(w->launch, stream)
-                      : cudaMemcpyAsync(w->to, w->from, w->bytes, cudaMemcpyDeviceToDevice, stream);
+  if (error == cudaSuccess) error = enqueue(w, stream);
   return error == cudaSuccess ? mark(last, order, stream) : error;
 }
 
@@ -341,6 +352,10 @@ static shmccl_result_t submit_here(struct shmi_gpu *g, const struct work *w, voi
 
 shmccl_result_t shmi_gpu_launch(struct shmi_gpu *g, struct shmi_launch *launch, void *stream) {
   return submit_here(g, &(struct work){.launch = launch}, stream, "launching a collective");
+}
+
+shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *g, struct shmi_group *group, void *stream) {
+  return submit_here(g, &(struct work){.launch = &group->launch, .group = group}, stream, "launching send and recv");
 }
 
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *g, void *to, const void *from, size_t bytes, void *stream) {
