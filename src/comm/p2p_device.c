@@ -46,8 +46,7 @@ static shmccl_result_t launch(shmccl_comm_t *comm) {
   group.launch.call.element = 1;
   group.launch.number = shmi_watchdog_number(d, &id);
   group.launch.trap = d->traps;
-  shmccl_result_t result = shmi_gpu_launch_group(d->gpu, &group, comm->kind.stream);
-  return result == SHMCCL_SUCCESS ? result : shmi_abort_raise(comm, result, comm->rank, NULL);
+  return shmi_device_outcome(comm, shmi_gpu_launch_group(d->gpu, &group, comm->kind.stream));
 }
 
 static void take_out(shmccl_comm_t *comm) {
