@@ -79,8 +79,10 @@ shmccl_result_t shmi_device_outcome(shmccl_comm_t *comm, shmccl_result_t result)
 /* ---- p2p_device.c ---- */
 
 /* Enqueues the messages in device memory of the group that ends, but those to this rank itself, and takes all that are
- * in device memory out of it. */
-shmccl_result_t shmi_device_run_messages(shmccl_comm_t *comm);
+ * in device memory out of it. *waits: finish is to be called when those in host memory are done. */
+shmccl_result_t shmi_device_run_messages(shmccl_comm_t *comm, bool *waits);
+/* Waits for what was enqueued so. */
+shmccl_result_t shmi_device_finish_messages(shmccl_comm_t *comm);
 /* Lanes and messages of a group that has none yet, from those noted in comm: at most SHMI_GROUP_MOST. */
 void shmi_device_add_lanes(const shmccl_comm_t *comm, struct shmi_group *group);
 /* A kernel has refused a message of `peer`: raises it, as shmi_abort_note. */

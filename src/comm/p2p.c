@@ -154,8 +154,8 @@ static shmccl_result_t copy_own(shmccl_comm_t *comm, const struct shmi_message *
     return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
                       "rank %d sends to itself in device memory, and the two buffers overlap: keep them apart",
                       comm->rank);
-  shmccl_result_t result = shmi_gpu_copy(comm->device->gpu, recv->buffer, send->buffer, send->bytes, comm->kind.stream);
-  return result == SHMCCL_SUCCESS ? result : shmi_abort_raise(comm, result, comm->rank, NULL);
+  return shmi_device_outcome(
+      comm, shmi_gpu_copy(comm->device->gpu, recv->buffer, send->buffer, send->bytes, comm->kind.stream));
 }
 
 /* Messages to this rank itself: the first send meets the first receive, and so on. */
@@ -196,15 +196,16 @@ static size_t longest(const shmccl_comm_t *comm) {
 }
 
 static shmccl_result_t run_group(shmccl_comm_t *comm) {
+  bool waits = false;
   SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
   SHMI_RETURN_IF_ERROR(run_own(comm));
-  if (comm->kind.enqueued) SHMI_RETURN_IF_ERROR(shmi_device_run_messages(comm));
+  if (comm->kind.enqueued) SHMI_RETURN_IF_ERROR(shmi_device_run_messages(comm, &waits));
   SHMI_RETURN_IF_ERROR(allocate_lanes(comm));
   const bool measures = shmi_distance_wanted(&comm->sized_groups, longest(comm));
   if (measures) shmi_distance_light(comm);
   SHMI_RETURN_IF_ERROR(run_messages(comm));
   if (measures) shmi_distance_measure(comm);
-  return SHMCCL_SUCCESS;
+  return waits ? shmi_device_finish_messages(comm) : SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t end_group(shmccl_comm_t *comm) {

@@ -7,7 +7,7 @@
 static bool belongs(const struct shmi_message *m) { return m->on_device && !m->complete; }
 
 static struct shmi_posted posted_of(const struct shmi_message *m) {
-  return (struct shmi_posted){.buffer = m->buffer,
+  return (struct shmi_posted){.buffer = m->bytes ? m->buffer : NULL, /* which may be host memory then */
                               .count = m->id.count,
                               .signature = m->signature,
                               .datatype = (uint16_t)m->id.datatype,
@@ -36,7 +36,7 @@ void shmi_device_add_lanes(const shmccl_comm_t *comm, struct shmi_group *g) {
   }
 }
 
-static shmccl_result_t launch(shmccl_comm_t *comm) {
+static shmccl_result_t launch(shmccl_comm_t *comm, void *stream) {
   const struct shmi_call_id id = {.collective = SHMI_MESSAGES};
   struct shmi_device *d = comm->device;
   struct shmi_group group = {.launch = d->launch, .pieces = d->pieces};
@@ -46,7 +46,7 @@ static shmccl_result_t launch(shmccl_comm_t *comm) {
   group.launch.call.element = 1;
   group.launch.number = shmi_watchdog_number(d, &id);
   group.launch.trap = d->traps;
-  return shmi_device_outcome(comm, shmi_gpu_launch_group(d->gpu, &group, comm->kind.stream));
+  return shmi_device_outcome(comm, shmi_gpu_launch_group(d->gpu, &group, stream));
 }
 
 static void take_out(shmccl_comm_t *comm) {
@@ -56,7 +56,10 @@ static void take_out(shmccl_comm_t *comm) {
   comm->nmessages = left;
 }
 
-shmccl_result_t shmi_device_run_messages(shmccl_comm_t *comm) {
+/* Empty messages without a stream may well be of a caller who knows of host memory only: for him calls are synchronous.
+ */
+shmccl_result_t shmi_device_run_messages(shmccl_comm_t *comm, bool *waits) {
+  const bool may_wait = !comm->kind.device && !comm->kind.stream;
   size_t count = 0;
   for (size_t i = 0; i < comm->nmessages; i++) count += belongs(&comm->messages[i]);
   if (count > SHMI_GROUP_MOST)
@@ -64,9 +67,15 @@ shmccl_result_t shmi_device_run_messages(shmccl_comm_t *comm) {
                       "group_end: the group has %zu messages in device memory to and from other ranks, and at most %d "
                       "are possible: make several groups",
                       count, SHMI_GROUP_MOST);
-  if (count) SHMI_RETURN_IF_ERROR(launch(comm));
+  if (count) SHMI_RETURN_IF_ERROR(launch(comm, may_wait ? shmi_gpu_own_stream(comm->device->gpu) : comm->kind.stream));
   take_out(comm);
+  *waits = count && may_wait;
   return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_device_finish_messages(shmccl_comm_t *comm) {
+  SHMI_RETURN_IF_ERROR(shmi_device_outcome(comm, shmi_gpu_finish(comm->device->gpu)));
+  return shmi_device_look(comm);
 }
 
 /* The kernel left everything in the lines: what it awaited in its own, and the piece behind the last one that it

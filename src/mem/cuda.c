@@ -16,6 +16,7 @@
 
 struct shmi_gpu {
   int device;
+  cudaStream_t stream; /* of its own; does not wait for the default stream, nor that one for it */
   /* What was launched last, eagerly and in a capture: what is launched on another stream has to wait for it. */
   struct last {
     cudaEvent_t event;
@@ -126,7 +127,8 @@ static shmccl_result_t prepare(struct shmi_gpu *g) {
   if ((error = load_kernels()) != cudaSuccess) return report(error, "loading the kernels");
   error = cudaEventCreateWithFlags(&g->eager.event, cudaEventDisableTiming);
   if (error == cudaSuccess) error = cudaEventCreateWithFlags(&g->captured.event, cudaEventDisableTiming);
-  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "cudaEventCreate");
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking);
+  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "making events and a stream");
 }
 
 shmccl_result_t shmi_gpu_open(struct shmi_gpu **out, int device) {
@@ -149,6 +151,7 @@ void shmi_gpu_close(struct shmi_gpu *g) {
   if (!g) return;
   if (g->eager.event) cudaEventDestroy(g->eager.event);
   if (g->captured.event) cudaEventDestroy(g->captured.event);
+  if (g->stream) cudaStreamDestroy(g->stream);
   cudaGetLastError();
   free(g);
 }
@@ -360,6 +363,16 @@ shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *g, struct shmi_group *gro
 
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *g, void *to, const void *from, size_t bytes, void *stream) {
   return submit_here(g, &(struct work){.to = to, .from = from, .bytes = bytes}, stream, "copying on the device");
+}
+
+void *shmi_gpu_own_stream(const struct shmi_gpu *g) { return g->stream; }
+
+shmccl_result_t shmi_gpu_finish(struct shmi_gpu *g) {
+  struct scope scope = {.device = g->device};
+  cudaError_t error = enter(&scope, g->device);
+  if (error == cudaSuccess) error = cudaEventSynchronize(g->eager.event);
+  leave(&scope, g->device);
+  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "waiting for send and recv");
 }
 
 /* An error that does not end with the call that met it comes back in every later one. */
