@@ -4,6 +4,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <threads.h>
 #include <unistd.h>
@@ -268,6 +269,7 @@ int main(void) {
   tr_begin();
   run_all();
   run_with_victim(victim_dies);
-  run_with_victim(victim_dies_under_graph);
+  /* On a broken device the stand-in, as CUDA, refuses to unregister: its second mapping of the segment would stay. */
+  if (!getenv("STANDIN_HOST_ALIAS")) run_with_victim(victim_dies_under_graph);
   return tr_end();
 }
