@@ -2,7 +2,8 @@
 #include "coll/kernels.cuh"
 #include "coll/messages.h"
 
-static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS)
+/* One block on a multiprocessor will do: with more in mind ptxas keeps registers in memory (sm_120). */
+static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS, 1)
     shmi_group_kernel(const __grid_constant__ struct shmi_group group) {
   __shared__ struct shmi_share share;
   __shared__ uint32_t left;

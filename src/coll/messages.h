@@ -43,10 +43,8 @@ SHMI_BLOCK_FN void shmi_block_move_piece(SHMI_BLOCK *b, const struct shmi_lane *
   const struct shmi_message_id id = {m->count, m->datatype, 0};
   const int from = lane->is_send ? w->rank : lane->peer, to = lane->is_send ? lane->peer : w->rank;
   uint8_t *slot = shmi_pair_slot_of(w, from, to, b->step);
-  if (lane->is_send)
-    shmi_block_copy(b, 0, slot, m->buffer + at, bytes);
-  else
-    shmi_block_copy(b, m->buffer + at, 0, slot, bytes);
+  uint8_t *user = m->buffer + at;
+  shmi_block_copy(b, lane->is_send ? slot : user, 0, lane->is_send ? user : slot, bytes);
 #ifndef SHMI_BREAK_SYNC
   shmi_block_sync(b); /* publishing covers thread 0's accesses; the barrier adds the others' */
 #endif
