@@ -278,8 +278,8 @@ SHMCCL_API shmccl_result_t shmccl_barrier(shmccl_comm_t *comm, void *stream);
 SHMCCL_API shmccl_result_t shmccl_send(const void *sendbuf, size_t count, shmccl_datatype_t datatype, int peer,
                                        shmccl_comm_t *comm, void *stream);
 
-/* Receives the next message that rank peer sends to this one from memory of the same kind: enqueued, in device memory. A
- * peer that sent another count or datatype is an error on both sides. Since 0.1. */
+/* Receives the next message that rank peer sends to this one from memory of the same kind: enqueued, in device memory.
+ * A peer that sent another count or datatype is an error on both sides. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_recv(void *recvbuf, size_t count, shmccl_datatype_t datatype, int peer,
                                        shmccl_comm_t *comm, void *stream);
 
@@ -287,10 +287,11 @@ SHMCCL_API shmccl_result_t shmccl_recv(void *recvbuf, size_t count, shmccl_datat
  * that ranks may exchange in any order, also with themselves. Messages of one pair keep their order. Groups do not
  * nest, and other collectives are invalid inside. The buffers must stay as they are until the end returns.
  *
- * A group's messages are all in host memory or all in device memory. In device memory all have the same stream, on which
- * the end enqueues them as one kernel, and returns; at most 256 are to and from other ranks; the buffers must stay as
- * they are until the stream has passed them. On a communicator with a GPU messages of 0 elements go with those in device
- * memory, whatever their buffers; the end waits for them if the group has no others and no stream. Since 0.1. */
+ * A group's messages are all in host memory or all in device memory. In device memory all have the same stream, on
+ * which the end enqueues them as one kernel, and returns; at most 256 are to and from other ranks; the buffers must
+ * stay as they are until the stream has passed them. On a communicator with a GPU messages of 0 elements go with those
+ * in device memory, whatever their buffers; the end waits for them if the group has no others and no stream. Since 0.1.
+ */
 SHMCCL_API shmccl_result_t shmccl_group_start(shmccl_comm_t *comm);
 SHMCCL_API shmccl_result_t shmccl_group_end(shmccl_comm_t *comm);
 

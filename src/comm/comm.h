@@ -15,15 +15,13 @@
 #include "shm/segment.h"
 
 struct shmi_message { /* a send or receive noted in a group */
-  bool is_send;
-  int peer;
-  uint8_t *buffer; /* only read if is_send */
+  uint8_t *buffer;    /* only read if is_send */
+  void *stream;       /* if it is on_device */
   size_t bytes, done;
   struct shmi_message_id id;
   uint32_t signature; /* of id */
-  bool on_device;     /* on this stream: */
-  void *stream;
-  bool complete;
+  int peer;
+  bool is_send, on_device, complete;
 };
 
 struct shmi_group_kind { /* what a group's messages have in common */
@@ -105,8 +103,9 @@ shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int
 shmccl_result_t shmi_abort_look(shmccl_comm_t *comm);
 /* A peer's word carries another signature than ours: raises the mismatch and says what either rank called. */
 shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer);
-/* For the watchdog of device memory (watchdog.c), beside the owner, about a call that the owner is not in any more (NULL:
- * unknown). note: as raise, if there is no error yet; message NULL: a mismatch. notice: as look; whether there is one. */
+/* For the watchdog of device memory (watchdog.c), beside the owner, about a call that the owner is not in any more
+ * (NULL: unknown). note: as raise, if there is no error yet; message NULL: a mismatch. notice: as look; whether there
+ * is one. */
 void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
                      const char *message);
 bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call);
