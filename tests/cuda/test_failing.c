@@ -33,8 +33,11 @@ static const struct fault functions[] = {
     {"cudaHostGetDevicePointer", 3, false},
     {"cudaHostAlloc", 1, false},
     {"cudaMalloc", 2, false},
-    {"cudaMemset", 2, false},
-    {"cudaDeviceSynchronize", 3, false},
+    {"cudaMemsetAsync", 2, false},
+    {"cudaEventSynchronize", 3, false},
+    {"cudaStreamCreateWithFlags", 1, false},
+    {"cudaStreamSynchronize", 2, false},
+    {"cudaStreamDestroy", 1, true},
     {"cudaPointerGetAttributes", 12, false},
     {"cudaStreamGetCaptureInfo", 7, false},
     {"cudaStreamWaitEvent", 3, false},
@@ -43,10 +46,7 @@ static const struct fault functions[] = {
     {"cudaHostUnregister", 2, true},
     {"cudaFreeHost", 1, true},
     {"cudaEventDestroy", 2, true},
-    {"cudaStreamCreateWithFlags", 1, false},
     {"cudaMemcpyAsync", 1, false},
-    {"cudaEventSynchronize", 1, false},
-    {"cudaStreamDestroy", 1, true},
 };
 
 struct setting {
