@@ -28,7 +28,7 @@
  *               each other or as its eager calls: put them on one stream, or join the streams by events.
  *               What goes wrong in a kernel is reported by the next call and by shmccl_comm_get_async_error(); a kernel
  *               of a graph that gives up ends with a CUDA error instead, so that its result cannot pass as good.
- *               Every call without buffers or elements is on the device if its stream is not NULL.
+ *               Every collective without buffers or elements is on the device if its stream is not NULL.
  *   Order       Collectives of one communicator are matched by their order. Every collective is also a meeting: no rank
  *               returns from it before all ranks have entered it (this is how ranks that disagree are told so).
  *               Send and recv are matched per pair of ranks, in order, independently of collectives.
@@ -273,20 +273,26 @@ SHMCCL_API shmccl_result_t shmccl_barrier(shmccl_comm_t *comm, void *stream);
 
 /* ---- point to point -------------------------------------------------------------------------------------------- */
 
-/* Sends count elements to rank peer, which must call shmccl_recv() with the same count and datatype. Returns when
- * sendbuf may be reused, which for large messages is not before the peer receives. To exchange, use a group. Since 0.1.
- */
+/* Sends count elements to rank peer, which must call shmccl_recv() with the same count and datatype, for memory of the
+ * same kind. In host memory it returns when sendbuf may be reused, which for large messages is not before the peer
+ * receives; in device memory it returns when it is enqueued, and that time comes in the stream. To exchange, use a
+ * group. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_send(const void *sendbuf, size_t count, shmccl_datatype_t datatype, int peer,
                                        shmccl_comm_t *comm, void *stream);
 
-/* Receives the next message that rank peer sends to this one. A peer that sent another count or datatype is an error on
- * both sides. Since 0.1. */
+/* Receives the next message that rank peer sends to this one from memory of the same kind: enqueued, in device memory.
+ * A peer that sent another count or datatype is an error on both sides. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_recv(void *recvbuf, size_t count, shmccl_datatype_t datatype, int peer,
                                        shmccl_comm_t *comm, void *stream);
 
 /* Between start and end the sends and receives of `comm` are only noted; the end runs them all, progressed together, so
  * that ranks may exchange in any order, also with themselves. Messages of one pair keep their order. Groups do not
- * nest, and other collectives are invalid inside. The buffers must stay as they are until the end returns. Since 0.1.
+ * nest, and other collectives are invalid inside. The buffers must stay as they are until the end returns.
+ *
+ * A group's messages are all in host memory or all in device memory. In device memory all have the same stream, on
+ * which the end enqueues them as one kernel, and returns; at most 256 are to and from other ranks; the buffers must
+ * stay as they are until the stream has passed them. On a communicator with a GPU messages of 0 elements go with those
+ * in device memory, whatever their buffers; the end waits for them if the group has no others and no stream. Since 0.1.
  */
 SHMCCL_API shmccl_result_t shmccl_group_start(shmccl_comm_t *comm);
 SHMCCL_API shmccl_result_t shmccl_group_end(shmccl_comm_t *comm);

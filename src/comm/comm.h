@@ -15,13 +15,19 @@
 #include "shm/segment.h"
 
 struct shmi_message { /* a send or receive noted in a group */
-  bool is_send;
-  int peer;
-  uint8_t *buffer; /* only read if is_send */
+  uint8_t *buffer;    /* only read if is_send */
+  void *stream;       /* if it is on_device */
   size_t bytes, done;
   struct shmi_message_id id;
   uint32_t signature; /* of id */
-  bool complete;
+  int peer;
+  bool is_send, on_device, complete;
+};
+
+struct shmi_group_kind { /* what a group's messages have in common */
+  bool host, device;     /* some have data there */
+  bool enqueued;         /* some are on a device, on this stream: */
+  void *stream;
 };
 
 /* What else ends the wait for ranks that have not come yet: looked at now and then; an error, logged by `look`, because
@@ -57,6 +63,7 @@ struct shmccl_comm {
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
   struct shmi_message *messages;
   size_t nmessages, messages_capacity;
+  struct shmi_group_kind kind; /* of these messages */
 };
 
 /* ---- comm.c ---- */
@@ -179,5 +186,12 @@ shmccl_result_t shmi_split_exchange(const void *mine, void *all, size_t bytes, s
 shmccl_result_t shmi_check_usable(const shmccl_comm_t *comm, const char *name, const void *stream);
 
 const char *shmi_datatype_name(uint32_t datatype);
+
+/* ---- p2p.c ---- */
+
+/* What to say when this rank wanted to receive another message from `peer` than was sent. */
+enum { SHMI_OTHER_MESSAGE_TEXT = 256 };
+void shmi_other_message_text(const shmccl_comm_t *comm, int peer, const struct shmi_message_id *awaited,
+                             const struct shmi_message_id *sent, char text[SHMI_OTHER_MESSAGE_TEXT]);
 
 #endif

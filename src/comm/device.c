@@ -25,11 +25,14 @@ static uint32_t allocate_channels(const shmccl_comm_t *comm) {
 
 static shmccl_result_t make(shmccl_comm_t *comm, int device) {
   struct shmi_device *d = comm->device;
-  void *states = NULL, *notice;
+  void *states = NULL, *pieces = NULL, *notice;
   SHMI_RETURN_IF_ERROR(shmi_gpu_open(&d->gpu, device));
   if (comm->nranks == 1) return SHMCCL_SUCCESS;
   SHMI_RETURN_IF_ERROR(shmi_gpu_pin(d->gpu, &d->told, sizeof *d->notice));
   SHMI_RETURN_IF_ERROR(shmi_gpu_allocate(d->gpu, &states, SHMI_CHANNELS_MOST * sizeof *d->launch.states));
+  d->launch.states = states;
+  SHMI_RETURN_IF_ERROR(shmi_gpu_allocate(d->gpu, &pieces, sizeof *d->pieces));
+  d->pieces = pieces;
   notice = d->told.device;
   d->notice = d->told.host;
   d->launch = (struct shmi_launch){.states = states,
@@ -173,6 +176,7 @@ shmccl_result_t shmi_device_agree(shmccl_comm_t *comm) {
   d->channels = least_of(comm, registered_by);
   if (!d->channels) return give_up(comm);
   d->launch.world = shmi_layout_channels(&comm->segment.header, d->control.device, d->staging.device, comm->rank);
+  d->pairs = shmi_layout_device_pairs(&comm->segment.header, d->control.device, d->staging.device, comm->rank);
   SHMI_INFO("rank %d: device %d, %u channels with slots of %zu KiB, %zu KiB registered", comm->rank,
             shmi_gpu_device(d->gpu), d->channels, d->launch.world.slot_bytes >> 10,
             (d->control.bytes + d->staging.bytes) >> 10);
@@ -190,6 +194,7 @@ void shmi_device_close(shmccl_comm_t *comm) {
     shmi_gpu_unpin(d->gpu, &d->control);
     shmi_gpu_unpin(d->gpu, &d->told);
     shmi_gpu_free(d->gpu, d->launch.states);
+    shmi_gpu_free(d->gpu, d->pieces);
   }
   shmi_gpu_close(d->gpu);
   shmi_device_forget(comm);

@@ -76,6 +76,7 @@ static void look_at_status(shmccl_comm_t *comm, uint64_t status, const struct sh
   case SHMI_DEVICE_TOLD: report_gone(comm, gone < 0 ? peer : gone); break;
   case SHMI_DEVICE_LATE: report_late(comm, peer, call); break;
   case SHMI_DEVICE_MISMATCH: shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, call, NULL); break;
+  case SHMI_DEVICE_MESSAGE: shmi_device_note_message(comm, peer); break;
   default: break;
   }
 }

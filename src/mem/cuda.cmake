@@ -11,13 +11,13 @@ list(GET SHMCCL_CUDA_ARCHITECTURES -1 newest)
 list(APPEND gencode -gencode arch=compute_${newest},code=compute_${newest})
 
 set(kernels)
-foreach(part integer float)
+foreach(part integer float messages)
   set(source ${CMAKE_CURRENT_SOURCE_DIR}/coll/kernels_${part}.cu)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/kernels_${part}.o)
   add_custom_command(OUTPUT ${object}
     COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics,-fno-exceptions
       -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR} -MD -MF ${object}.d -c ${source} -o ${object}
-    DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels for ${part} types" VERBATIM)
+    DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels: ${part}" VERBATIM)
   list(APPEND kernels ${object})
 endforeach()
 add_custom_target(shmccl_kernels DEPENDS ${kernels})

@@ -66,7 +66,12 @@ shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *gpu, const void *p, enum
 /* Launches `what` behind everything that was launched through this hold before, on whatever stream; under capture,
  * behind what the same capture holds. Sets launch->trap under capture: nobody looks at a status between replays. */
 shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch, void *stream);
-/* The same for a copy within the device. */
+shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *gpu, struct shmi_group *group, void *stream);
+/* A stream for launches that the calling thread waits for: behind nothing of the caller's. */
+void *shmi_gpu_own_stream(const struct shmi_gpu *gpu);
+/* Waits for what was launched last outside captures. */
+shmccl_result_t shmi_gpu_finish(struct shmi_gpu *gpu);
+/* Launches a copy within the device, as above. */
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream);
 
 /* Whether the device is beyond use, or what was launched cannot be followed any more. */

@@ -129,7 +129,9 @@ struct shmi_pair_out {
 
 struct shmi_pair_in {
   uint32_t emptied; /* pieces taken out of the peer's slots so far, on the circle; published */
-  uint8_t pad[SHMI_LINE - 4];
+  uint32_t pad;
+  struct shmi_message_id awaited; /* on a device: what the next piece should have been of, if it was of another */
+  uint8_t rest[SHMI_LINE - 24];
 };
 
 struct shmi_beacon {

@@ -23,7 +23,7 @@ struct fault {
 };
 
 static const struct fault functions[] = {
-    {"cudaGetDevice", 12, false},
+    {"cudaGetDevice", 14, false},
     {"cudaThreadExchangeStreamCaptureMode", 12, true},
     {"cudaDeviceGetAttribute", 1, false},
     {"cudaFree", 1, false},
@@ -32,20 +32,21 @@ static const struct fault functions[] = {
     {"cudaHostRegister", 2, false},
     {"cudaHostGetDevicePointer", 3, false},
     {"cudaHostAlloc", 1, false},
-    {"cudaMalloc", 1, false},
-    {"cudaMemsetAsync", 1, false},
-    {"cudaEventSynchronize", 2, false},
+    {"cudaMalloc", 2, false},
+    {"cudaMemsetAsync", 2, false},
+    {"cudaEventSynchronize", 3, false},
     {"cudaStreamCreateWithFlags", 1, false},
-    {"cudaStreamSynchronize", 1, false},
+    {"cudaStreamSynchronize", 2, false},
     {"cudaStreamDestroy", 1, true},
-    {"cudaPointerGetAttributes", 8, false},
-    {"cudaStreamGetCaptureInfo", 4, false},
-    {"cudaStreamWaitEvent", 1, false},
-    {"cudaEventRecord", 4, false},
-    {"cudaLaunchKernel", 4, false},
+    {"cudaPointerGetAttributes", 12, false},
+    {"cudaStreamGetCaptureInfo", 7, false},
+    {"cudaStreamWaitEvent", 3, false},
+    {"cudaEventRecord", 7, false},
+    {"cudaLaunchKernel", 6, false},
     {"cudaHostUnregister", 2, true},
     {"cudaFreeHost", 1, true},
     {"cudaEventDestroy", 2, true},
+    {"cudaMemcpyAsync", 1, false},
 };
 
 struct setting {
@@ -67,17 +68,32 @@ static void end(struct setting *s, bool may_leave) {
   cudaFree(s->buffer);
   struct standin_stats left = standin_stats();
   /* Kernels may have been waiting for the other rank when the communicator was destroyed. */
-  for (int i = 0; i < 200 && !may_leave && (left.host_ranges || left.events); i++)
+  for (int i = 0; i < 200 && !may_leave && (left.host_ranges || left.events || left.streams); i++)
     tr_sleep_ms(10), left = standin_stats();
   CHECK(may_leave || (!left.device_ranges && !left.host_ranges && !left.streams && !left.events),
         "%ld device, %ld host ranges, %ld streams, %ld events are left", left.device_ranges, left.host_ranges,
         left.streams, left.events);
 }
 
-static shmccl_result_t use(const struct setting *s, shmccl_comm_t *comm) {
+/* With the other rank and with itself. */
+static shmccl_result_t exchange(const struct setting *s, shmccl_comm_t *comm, int rank, size_t count, void *stream) {
+  const int peers[] = {1 - rank, rank};
+  float *buffer = s->buffer;
+  shmccl_result_t result = shmccl_group_start(comm);
+  for (int i = 0; i < 2 && result == SHMCCL_SUCCESS; i++) {
+    result = shmccl_send(buffer + 100 * i, count, SHMCCL_FLOAT32, peers[i], comm, stream);
+    if (result == SHMCCL_SUCCESS)
+      result = shmccl_recv(buffer + 500 + 100 * i, count, SHMCCL_FLOAT32, peers[i], comm, stream);
+  }
+  return result == SHMCCL_SUCCESS ? shmccl_group_end(comm) : result;
+}
+
+static shmccl_result_t use(const struct setting *s, shmccl_comm_t *comm, int rank) {
   shmccl_result_t result = SHMCCL_SUCCESS;
   for (int i = 0; i < 4 && result == SHMCCL_SUCCESS; i++)
     result = shmccl_allreduce(s->buffer, s->buffer, COUNT, SHMCCL_FLOAT32, SHMCCL_MAX, comm, s->streams[i / 2]);
+  if (result == SHMCCL_SUCCESS) result = exchange(s, comm, rank, 100, s->streams[0]);
+  if (result == SHMCCL_SUCCESS) result = exchange(s, comm, rank, 0, NULL);
   return result;
 }
 
@@ -85,7 +101,7 @@ static shmccl_result_t use(const struct setting *s, shmccl_comm_t *comm) {
 static shmccl_result_t run(const struct tr_job *job, int rank, const struct setting *s) {
   shmccl_comm_t *comm = NULL;
   shmccl_result_t result = shmccl_comm_init_rank(&comm, job->nranks, &job->id, rank, &config);
-  if (result == SHMCCL_SUCCESS) result = use(s, comm);
+  if (result == SHMCCL_SUCCESS) result = use(s, comm, rank);
   if (result == SHMCCL_SUCCESS) result = shmccl_comm_finalize(comm);
   shmccl_comm_destroy(comm);
   return result;

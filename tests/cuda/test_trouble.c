@@ -104,7 +104,7 @@ static void host_only(struct tr_job *job, int rank) {
 /* Until a call fails, with what the kernels found. */
 static shmccl_result_t next_error(const struct device_rank *r) {
   shmccl_result_t state = SHMCCL_SUCCESS;
-  for (int i = 0; i < 300 && state == SHMCCL_SUCCESS; i++) {
+  for (int i = 0; i < 1000 && state == SHMCCL_SUCCESS; i++) {
     tr_sleep_ms(10);
     CHECK(shmccl_comm_get_async_error(r->comm, &state) == SHMCCL_SUCCESS, "async error");
   }
@@ -143,6 +143,24 @@ static void kinds_disagree(struct tr_job *job, int rank) {
   end(&r);
 }
 
+static shmccl_result_t message(const struct device_rank *r, int rank, size_t count) {
+  return rank == 0 ? shmccl_send(r->buffer, count, SHMCCL_FLOAT32, 1, r->comm, r->stream)
+                   : shmccl_recv(r->buffer, count, SHMCCL_FLOAT32, 0, r->comm, r->stream);
+}
+
+/* Behind one that is right. */
+static void messages_disagree(struct tr_job *job, int rank) {
+  struct device_rank r = begin(job, rank, &patient);
+  CHECK(message(&r, rank, COUNT) == SHMCCL_SUCCESS, "enqueue");
+  CHECK(message(&r, rank, 100 + (size_t)rank) == SHMCCL_SUCCESS, "enqueue");
+  OK(cudaStreamSynchronize(r.stream));
+  CHECK(next_error(&r) == SHMCCL_ERROR_MISMATCH, "the mismatch is not told");
+  expect_line(rank ? "rank 1 receives 101 float32 from rank 0, which sent 100 float32"
+                   : "rank 1 found that ranks disagree");
+  EXPECT_AGAIN(message(&r, rank, 4), SHMCCL_ERROR_MISMATCH);
+  end(&r);
+}
+
 /* ---- absence ----------------------------------------------------------------------------------------------------- */
 
 static void late(struct tr_job *job, int rank) {
@@ -155,6 +173,21 @@ static void late(struct tr_job *job, int rank) {
   } else {
     tr_sleep_ms(3000);
     EXPECT(allreduce(&r, COUNT), SHMCCL_ERROR_TIMEOUT, "rank 1 did not come");
+  }
+  end(&r);
+}
+
+static void late_sender(struct tr_job *job, int rank) {
+  struct device_rank r = begin(job, rank, &quick);
+  if (rank == 1) {
+    CHECK(message(&r, 1, COUNT) == SHMCCL_SUCCESS, "enqueue");
+    OK(cudaStreamSynchronize(r.stream));
+    CHECK(next_error(&r) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
+    expect_line("send/recv waited 1500 ms for rank 0");
+  } else {
+    CHECK(next_error(&r) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
+    expect_line("rank 0 did not come");
+    EXPECT_AGAIN(message(&r, 0, COUNT), SHMCCL_ERROR_TIMEOUT);
   }
   end(&r);
 }
@@ -207,6 +240,27 @@ static void victim_dies_under_graph(struct tr_job *job, int rank) {
   EXPECT_OK(shmccl_comm_destroy(r.comm));
 }
 
+/* A receiver replays once more than its sender sends. */
+static void messages_run_out(struct tr_job *job, int rank) {
+  struct device_rank r = begin(job, rank, &quick);
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  OK(cudaStreamBeginCapture(r.stream, cudaStreamCaptureModeGlobal));
+  EXPECT_OK(message(&r, rank, COUNT));
+  OK(cudaStreamEndCapture(r.stream, &graph));
+  OK(cudaGraphInstantiate(&exec, graph, 0));
+  OK(cudaGraphDestroy(graph));
+  for (int i = 0; i < 3; i++) OK(cudaGraphLaunch(exec, r.stream));
+  OK(cudaStreamSynchronize(r.stream));
+  if (rank == 1) {
+    OK(cudaGraphLaunch(exec, r.stream));
+    CHECK(cudaStreamSynchronize(r.stream) != cudaSuccess, "an aborted replay passes as good");
+  }
+  CHECK(next_error(&r) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
+  expect_line(rank ? "send/recv waited 1500 ms for rank 0" : "rank 0 did not come");
+  EXPECT_OK(shmccl_comm_destroy(r.comm));
+}
+
 static int abort_soon(void *comm) {
   tr_sleep_ms(50);
   EXPECT_OK(shmccl_comm_abort(comm));
@@ -256,7 +310,9 @@ static void run_all(void) {
   tr_run(2, host_only, NULL);
   tr_run(2, disagree, NULL);
   tr_run(2, kinds_disagree, NULL);
+  tr_run(2, messages_disagree, NULL);
   tr_run(2, late, NULL);
+  tr_run(2, late_sender, NULL);
   tr_run(2, aborted, NULL);
   tr_run(2, destroyed_early, NULL);
 }
@@ -272,6 +328,9 @@ int main(void) {
   run_all();
   run_with_victim(victim_dies);
   /* On a broken device the stand-in, as CUDA, refuses to unregister: its second mapping of the segment would stay. */
-  if (!getenv("STANDIN_HOST_ALIAS")) run_with_victim(victim_dies_under_graph);
+  if (!getenv("STANDIN_HOST_ALIAS")) {
+    run_with_victim(victim_dies_under_graph);
+    tr_run(2, messages_run_out, NULL);
+  }
   return tr_end();
 }
