@@ -14,7 +14,7 @@ foreach(part integer float)
   set(source ${CMAKE_CURRENT_SOURCE_DIR}/coll/kernels_${part}.cu)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/kernels_${part}.o)
   add_custom_command(OUTPUT ${object}
-    COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden
+    COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics
       -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR} -MD -MF ${object}.d -c ${source} -o ${object}
     DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels for ${part} types" VERBATIM)
   list(APPEND kernels ${object})
