@@ -19,8 +19,16 @@
  *   Threads     A communicator object is used by one thread at a time; different objects by different threads at once.
  *               Ranks may be processes or threads of one process. Exceptions: shmccl_comm_abort() and
  *               shmccl_comm_get_async_error() may be called from any thread at any time before the destroy.
- *   Streams     `stream` is reserved for device memory, which this version does not have: pass NULL. Calls on host
- *               memory are synchronous: on return recvbuf is complete and sendbuf may be reused.
+ *   Host memory Calls are synchronous: on return recvbuf is complete and sendbuf may be reused. Pass NULL as stream.
+ *   Device      On a communicator made with SHMCCL_MEMORY_CUDA (see shmccl_memory_t) buffers may be device memory of
+ *   memory      its GPU, both or neither; `stream` is then a cudaStream_t of that GPU. The call enqueues one kernel and
+ *               returns; buffers belong to it until the stream has passed it. Calls of one communicator run in the
+ *               order in which they were made, on whatever streams. They may be captured into CUDA graphs and replayed
+ *               any number of times, between other calls; replays of one communicator must not run at the same time as
+ *               each other or as its eager calls: put them on one stream, or join the streams by events.
+ *               What goes wrong in a kernel is reported by the next call and by shmccl_comm_get_async_error(); a kernel
+ *               of a graph that gives up ends with a CUDA error instead, so that its result cannot pass as good.
+ *               Every call without buffers or elements is on the device if its stream is not NULL.
  *   Order       Collectives of one communicator are matched by their order. Every collective is also a meeting: no rank
  *               returns from it before all ranks have entered it (this is how ranks that disagree are told so).
  *               Send and recv are matched per pair of ranks, in order, independently of collectives.
@@ -189,13 +197,15 @@ SHMCCL_API shmccl_result_t shmccl_comm_init_all(shmccl_comm_t **comms, int nrank
 SHMCCL_API shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int key, shmccl_comm_t **newcomm,
                                              const shmccl_config_t *config);
 
-/* Waits until all ranks have called it (collective). Afterwards every call but the destroy and the queries is an error,
- * and no rank can still need another: processes may end in any order without being reported as dead. Since 0.1. */
+/* Waits until all ranks have called it (collective), with device memory also for the whole device. Afterwards every
+ * call but the destroy and the queries is an error, and no rank can still need another: processes may end in any order
+ * without being reported as dead. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_finalize(shmccl_comm_t *comm);
 
 /* Frees this rank's object. Local: does not wait. The shared memory goes with the last rank's object, since peers may
  * still be reading. NULL is accepted. A rank that still waits for this one in a collective gets SHMCCL_ERROR_PEER_DIED.
- * In a forked child it frees the child's copy only. Since 0.1. */
+ * In a forked child it frees the child's copy only. Kernels that were enqueued before go on to their end: what they
+ * need is freed behind them, which destroy waits for some 200 ms and then leaves to a thread. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm);
 
 /* Makes every present and future call on the communicator return SHMCCL_ERROR_ABORTED, on all ranks. From any thread.
@@ -212,7 +222,8 @@ SHMCCL_API shmccl_result_t shmccl_comm_user_rank(const shmccl_comm_t *comm, int 
 
 /* ---- collectives ----------------------------------------------------------------------------------------------- */
 /* n is the number of ranks. "In place" names the one overlap of sendbuf and recvbuf that is allowed; any other overlap
- * is an invalid argument. Buffers of 0 elements may be NULL. All ranks pass the same count, datatype, op and root. */
+ * is an invalid argument. Buffers of 0 elements may be NULL. All ranks pass the same count, datatype, op, root and kind
+ * of memory. */
 
 /* recvbuf[i] = reduction over the ranks r of sendbuf_r[i], on every rank. Both have count elements.
  * In place: sendbuf == recvbuf. Since 0.1. */

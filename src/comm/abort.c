@@ -123,11 +123,12 @@ shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer) {
 }
 
 /* Copies the error of rank r to this rank's line and describes it. */
-static shmccl_result_t take_over(shmccl_comm_t *comm, int r, char message[MESSAGE_BYTES]) {
+static shmccl_result_t take_over(shmccl_comm_t *comm, int r, const struct shmi_call_id *calling,
+                                 char message[MESSAGE_BYTES]) {
   char text[512];
   const struct shmi_abort_line *line = line_of(comm, r);
   const shmccl_result_t cause = cause_of(line);
-  write_line(comm, cause, line->culprit, line->finder, comm->calling);
+  write_line(comm, cause, line->culprit, line->finder, calling);
   describe(comm, r, text, sizeof text);
   snprintf(message, MESSAGE_BYTES, "rank %d: %s: destroy this communicator and create another", comm->rank, text);
   return cause;
@@ -142,7 +143,7 @@ shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
                             comm->rank, shmccl_error_string(comm->abort_told));
   int r = first_in_error(comm);
   if (r < 0) return SHMCCL_SUCCESS;
-  comm->abort_told = take_over(comm, r, message);
+  comm->abort_told = take_over(comm, r, comm->calling, message);
   say(comm, message);
   return comm->abort_told;
 }
@@ -156,12 +157,12 @@ void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, co
   say(comm, message ? message : text);
 }
 
-bool shmi_abort_notice(shmccl_comm_t *comm) {
+bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call) {
   char message[MESSAGE_BYTES];
   const int r = first_in_error(comm);
   if (r < 0) return false;
   if (shmi_peek32(&comm->abort_logged)) return true;
-  take_over(comm, r, message);
+  take_over(comm, r, call, message);
   say(comm, message);
   return true;
 }

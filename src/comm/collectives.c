@@ -169,8 +169,14 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
   return (shmccl_result_t)result;
 }
 
+static void count(shmccl_comm_t *comm) {
+  uint32_t *host = &shmi_control_of(&comm->world, comm->rank)->counts.host;
+  if (comm->device) shmi_note32(host, *host + 1);
+}
+
 static shmccl_result_t run(shmccl_comm_t *comm, struct shmi_call *c) {
   SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  count(comm);
   if (comm->nranks == 1) return run_alone(c), SHMCCL_SUCCESS;
   shmi_select(comm, c);
   if (!c->inline_data && !comm->slots_allocated) SHMI_RETURN_IF_ERROR(allocate_slots(comm));

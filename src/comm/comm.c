@@ -191,7 +191,7 @@ static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_
   shmccl_result_t result = attach(comm, id);
   if (result != SHMCCL_SUCCESS) return shmi_comm_free(comm), result;
   result = shmi_device_open(comm, device);
-  if (result != SHMCCL_SUCCESS) shmi_abort_raise(comm, result, comm->rank, NULL); /* found in meet, by all */
+  if (result != SHMCCL_SUCCESS) shmi_abort_raise(comm, result, comm->rank, NULL);
   introduce(comm, &introduction);
   *out = comm;
   return SHMCCL_SUCCESS;
@@ -286,6 +286,7 @@ void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int 
 }
 
 shmccl_result_t shmi_comm_meet(shmccl_comm_t *comm) {
+  if (comm->abort_told != SHMCCL_SUCCESS) return comm->abort_told; /* this rank has no GPU, and told the others */
   if (comm->nranks > 1) SHMI_RETURN_IF_ERROR(await_all(comm, lacks_member));
   shmi_segment_unlink(&comm->segment);
   comm->oversubscribed = shmi_comm_oversubscribed(comm, 1);

@@ -53,6 +53,8 @@ shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *c, void *
   launch.call = *c;
   launch.number = shmi_watchdog_number(d, &c->id);
   launch.trap = d->traps;
+  shmi_note32(&shmi_control_of(&comm->world, comm->rank)->counts.device, d->calls);
   shmccl_result_t result = shmi_gpu_launch(d->gpu, &launch, stream);
-  return result == SHMCCL_SUCCESS ? result : shmi_abort_raise(comm, result, comm->rank, NULL);
+  if (result == SHMCCL_SUCCESS || !shmi_gpu_is_lost(d->gpu)) return result;
+  return shmi_abort_raise(comm, result, comm->rank, NULL);
 }

@@ -69,9 +69,32 @@ static shmccl_result_t report_timeout(struct shmi_wait *w, shmi_wait_lacks_fn la
   return shmi_abort_raise(w->comm, SHMCCL_ERROR_TIMEOUT, first, message);
 }
 
+/* A rank that went on to a call on device memory instead of this rank's on host memory. */
+static bool is_on_device(const shmccl_comm_t *comm, int peer) {
+  const struct shmi_counts *mine = &shmi_control_of(&comm->world, comm->rank)->counts;
+  const struct shmi_counts *theirs = &shmi_control_of(&comm->world, peer)->counts;
+  return (int32_t)(shmi_peek32(&theirs->device) - shmi_peek32(&mine->device)) > 0 &&
+         (int32_t)(shmi_peek32(&theirs->host) - shmi_peek32(&mine->host)) < 0;
+}
+
+static shmccl_result_t check_kind(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
+  char message[256];
+  for (int peer = 0; peer < w->comm->nranks && w->comm->device; peer++) {
+    if (!lacks(context, peer) || !is_on_device(w->comm, peer)) continue;
+    snprintf(
+        message, sizeof message,
+        "ranks disagree: rank %d called %s on host memory, rank %d made a call on device memory: all ranks must pass "
+        "the same kind",
+        w->comm->rank, w->what, peer);
+    return shmi_abort_raise(w->comm, SHMCCL_ERROR_MISMATCH, peer, message);
+  }
+  return SHMCCL_SUCCESS;
+}
+
 static shmccl_result_t check(struct shmi_wait *w, uint64_t now, shmi_wait_lacks_fn lacks, const void *context) {
   w->checked_ns = now;
   SHMI_RETURN_IF_ERROR(check_liveness(w, lacks, context));
+  SHMI_RETURN_IF_ERROR(check_kind(w, lacks, context));
   if (now - w->started_ns < w->comm->options.timeout_ms * 1000000) return SHMCCL_SUCCESS;
   return report_timeout(w, lacks, context);
 }

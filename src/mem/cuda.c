@@ -361,6 +361,13 @@ shmccl_result_t shmi_gpu_copy(struct shmi_gpu *g, void *to, const void *from, si
   return submit_here(g, &(struct work){.to = to, .from = from, .bytes = bytes}, stream, "copying on the device");
 }
 
+/* An error that does not end with the call that met it comes back in every later one. */
+bool shmi_gpu_is_lost(const struct shmi_gpu *g) {
+  cudaError_t error = cudaEventQuery(g->eager.event);
+  cudaGetLastError();
+  return error != cudaSuccess && error != cudaErrorNotReady;
+}
+
 const char *shmi_gpu_wait(const struct shmi_gpu *g) {
   struct scope scope = {.device = g->device};
   cudaError_t error = enter(&scope, g->device);

@@ -1,4 +1,4 @@
-# shmccl_memory with CUDA: mem/cuda.c, the kernels, and the static CUDA runtime.
+# SHMCCL_MEMORY with CUDA: mem/cuda.c, the kernels, and the static CUDA runtime.
 #
 # Kernels are compiled for what they are meant for (8.0's run on 8.6 too), and as PTX for what comes later.
 set(SHMCCL_CUDA_ARCHITECTURES "75;80;90;120" CACHE STRING "compute capabilities to compile the kernels for")
@@ -32,4 +32,4 @@ target_include_directories(shmccl_memory_cuda PRIVATE ${PROJECT_SOURCE_DIR}/incl
 target_include_directories(shmccl_memory_cuda SYSTEM PRIVATE ${SHMCCL_CUDA_INCLUDE})
 target_link_libraries(shmccl_memory_cuda PRIVATE shmccl_flags)
 add_dependencies(shmccl_memory_cuda shmccl_kernels)
-target_link_libraries(shmccl_memory INTERFACE shmccl_memory_cuda ${kernels} ${SHMCCL_CUDART} rt ${CMAKE_DL_LIBS})
+set(SHMCCL_MEMORY shmccl_memory_cuda ${kernels} ${SHMCCL_CUDART} rt ${CMAKE_DL_LIBS})

@@ -74,6 +74,9 @@ shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch
 /* The same for a copy within the device. */
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream);
 
+/* Whether the device, or this process's hold on it, is beyond use. */
+bool shmi_gpu_is_lost(const struct shmi_gpu *gpu);
+
 /* Waits for all that the device was given so far. Returns NULL, or what became of it, which is not logged. */
 const char *shmi_gpu_wait(const struct shmi_gpu *gpu);
 

@@ -41,4 +41,5 @@ shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream) {
   return (void)gpu, (void)to, (void)from, (void)bytes, (void)stream, unreachable();
 }
+bool shmi_gpu_is_lost(const struct shmi_gpu *gpu) { return (void)gpu, false; }
 const char *shmi_gpu_wait(const struct shmi_gpu *gpu) { return (void)gpu, "no CUDA"; }

@@ -1,7 +1,8 @@
 /*
  * layout.h - what lies where in a communicator's segment. Shared by all ranks and CUDA kernels.
  *
- *   header | control of rank 0 | ... | staging of rank 0 | ... | device pairs of rank 0 | ... | channel 0 | channel 1 | ...
+ *   header | control of rank 0 | ... | staging of rank 0 | ... | device pairs of rank 0 | ... | channel 0 | channel 1 |
+ * ...
  *
  * control of a rank, 128-byte lines that this rank alone writes:
  *   member      who it is: written at attach, `state` last
@@ -9,6 +10,7 @@
  *   abort       why it gave up: `cause` last
  *   step[2]     word of the newest step of either parity, and up to SHMI_INLINE_BYTES of payload beside it
  *   beacon      a line that is written now and then, for peers to time their reading of it (comm/distance.c)
+ *   counts      how many collectives it has entered, for ranks that wait in vain
  *   channel[c]  as step, for channel c
  *   pair_out[n] for each peer: the words of the message slots toward it
  *   pair_in[n]  for each peer: how many of its message slots this rank has emptied
@@ -55,7 +57,7 @@ struct shmi_header {
   uint64_t staging_offset, staging_stride;
   uint64_t slot_bytes, lane_bytes;
   uint64_t pair_bytes, pair_places;
-  uint64_t device_offset, channel_stride; /* the latter: of a rank in a channel */
+  uint64_t device_offset, channel_stride;              /* the latter: of a rank in a channel */
   uint64_t channels, channel_slot_bytes, packet_bytes; /* 0 channels: no room for device memory */
   uint64_t device_pair_bytes;
   uint64_t window_bytes;  /* of a slot: what the data of successive steps wanders through */
@@ -66,10 +68,10 @@ struct shmi_header {
 enum shmi_member_state { SHMI_MEMBER_ABSENT = 0, SHMI_MEMBER_ATTACHED = 1, SHMI_MEMBER_LEFT = 2 };
 
 struct shmi_member {
-  uint32_t state; /* enum shmi_member_state; published */
-  uint32_t pid;   /* in its own pid namespace: for messages only */
-  int32_t node;   /* NUMA node at attach, -1 if unknown */
-  uint32_t quota; /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
+  uint32_t state;           /* enum shmi_member_state; published */
+  uint32_t pid;             /* in its own pid namespace: for messages only */
+  int32_t node;             /* NUMA node at attach, -1 if unknown */
+  uint32_t quota;           /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
   uint32_t device_channels; /* that it has allocated; 0: it has no GPU in use */
   uint32_t registered;      /* of those of all ranks, for its GPU, plus 1; 0: not known yet; published */
   uint8_t pad[SHMI_LINE - 24];
@@ -120,6 +122,12 @@ struct shmi_beacon {
   uint8_t pad[SHMI_LINE - 4];
 };
 
+/* Collectives entered so far on either kind of memory, of communicators that know both. */
+struct shmi_counts {
+  uint32_t host, device;
+  uint8_t pad[SHMI_LINE - 8];
+};
+
 struct shmi_control {
   struct shmi_member member;
   uint8_t cpus[SHMI_CPU_MASK_BYTES];
@@ -127,6 +135,7 @@ struct shmi_control {
   struct shmi_step_line step[2];
   uint8_t gap[7 * SHMI_LINE]; /* keeps the beacon out of what processors fetch ahead of the lines above */
   struct shmi_beacon beacon;
+  struct shmi_counts counts;
   struct shmi_step_line channel[SHMI_CHANNELS_MOST][2];
   /* struct shmi_pair_out [nranks], struct shmi_pair_in [nranks] follow, twice */
 };
@@ -143,7 +152,7 @@ SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_out) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_in) == SHMI_LINE);
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 11 * SHMI_LINE + (2 + 2 * SHMI_CHANNELS_MOST) * SHMI_STEP_BYTES);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 12 * SHMI_LINE + (2 + 2 * SHMI_CHANNELS_MOST) * SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_control, step) == 3 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_step_line, payload) % 16 == 0);
 

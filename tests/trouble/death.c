@@ -173,7 +173,7 @@ static void kill_one(int nranks, const struct plan *p) {
   CHECK(tr_entries(tr_folder()) == 0, "%s: %d files are left", what, tr_entries(tr_folder()));
 }
 
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 15000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 15000};
 
 static void test_killed_in_calls(void) {
   static const size_t sizes[] = {8, 4 << 10, 256 << 10, 3 << 20};

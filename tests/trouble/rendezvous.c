@@ -17,8 +17,8 @@
 #include "shm/layout.h"
 #include "trouble/support.h"
 
-static const shmccl_config_t hasty = {sizeof(shmccl_config_t), 300, 0, 0, SHMCCL_ALGORITHM_AUTO};
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 10000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t hasty = {.size = sizeof(shmccl_config_t), .timeout_ms = 300};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000};
 
 /* ---- ranks
  * ----------------------------------------------------------------------------------------------------------- */

@@ -16,8 +16,8 @@
 #include "shm/layout.h"
 #include "trouble/support.h"
 
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 10000, 0, 0, SHMCCL_ALGORITHM_AUTO};
-static const shmccl_config_t hasty = {sizeof(shmccl_config_t), 150, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000};
+static const shmccl_config_t hasty = {.size = sizeof(shmccl_config_t), .timeout_ms = 150};
 
 /* Fills the folder but for `spare` bytes; the file's descriptor. */
 static int fill(size_t spare) {
