@@ -3,9 +3,10 @@
  * engine's communicator up on all.
  *
  * A communicator of the engine on host memory, named by the hash that all ranks share, is where they meet: that they do
- * shows that they are on one host. Its allgathers carry what each has and what each has come to; since all ranks get the
- * same bytes, or an error, all come to the same end. A rank that misses the last of them gives up its part of the engine
- * communicator, which ends it for the others too: then calls fail there, but nothing waits and nothing is mixed up.
+ * shows that they are on one host. Its allgathers carry what each has and what each has come to; since all ranks get
+ * the same bytes, or an error, all come to the same end. A rank that misses the last of them gives up its part of the
+ * engine communicator, which ends it for the others too: then calls fail there, but nothing waits and nothing is mixed
+ * up.
  */
 #include "front/agree.h"
 
@@ -141,8 +142,7 @@ static void report_failure(const struct shmi_front_comm *comm) {
 
 static void report_verdict(const struct shmi_front_comm *comm, enum verdict verdict) {
   if (comm->rank) return;
-  report(comm, reasons[verdict],
-         verdict == MIXED || (verdict != GO && shmi_front_setting() == SHMI_FRONT_ALWAYS));
+  report(comm, reasons[verdict], verdict == MIXED || (verdict != GO && shmi_front_setting() == SHMI_FRONT_ALWAYS));
 }
 
 static void give_up(shmccl_comm_t *engine) {

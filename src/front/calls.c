@@ -48,8 +48,8 @@ nccl_result_t ncclAllGather(const void *sendbuf, void *recvbuf, size_t count, nc
 
 nccl_result_t ncclReduceScatter(const void *sendbuf, void *recvbuf, size_t count, nccl_datatype_t datatype,
                                 nccl_redop_t op, nccl_comm_t comm, void *stream) {
-  DIVERT_OR(shmi_nccl_real(), ReduceScatter, (sendbuf, recvbuf, count, datatype, op, comm, stream),
-            SHMI_REDUCE_SCATTER, sendbuf, recvbuf, count, datatype, op, 0, stream);
+  DIVERT_OR(shmi_nccl_real(), ReduceScatter, (sendbuf, recvbuf, count, datatype, op, comm, stream), SHMI_REDUCE_SCATTER,
+            sendbuf, recvbuf, count, datatype, op, 0, stream);
 }
 
 nccl_result_t ncclReduce(const void *sendbuf, void *recvbuf, size_t count, nccl_datatype_t datatype, nccl_redop_t op,

@@ -31,16 +31,16 @@ struct shmi_front_comm {
   nccl_comm_t handle;
   uint8_t id[SHMI_ID_BYTES];
   int rank, nranks, device;
-  uint32_t splits;           /* of it so far */
-  struct shmi_shrink {       /* of it so far, by the ranks that are left out */
+  uint32_t splits;     /* of it so far */
+  struct shmi_shrink { /* of it so far, by the ranks that are left out */
     struct shmi_shrink *next;
     uint8_t excluded[SHMI_ID_BYTES];
     uint32_t count;
-  } *shrinks;
+  } * shrinks;
   enum shmi_front_state state;
   bool stopped, suspended; /* finalized, revoked, aborted; for the time being */
-  shmccl_comm_t *control; /* while the ranks agree; for abort */
-  shmccl_comm_t *engine;  /* NULL: its calls are NCCL's */
+  shmccl_comm_t *control;  /* while the ranks agree; for abort */
+  shmccl_comm_t *engine;   /* NULL: its calls are NCCL's */
   unsigned holders;
   uint64_t calls[SHMI_FRONT_WAYS], bytes[SHMI_FRONT_WAYS];
 };

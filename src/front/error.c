@@ -40,12 +40,14 @@ const char *ncclGetLastError(nccl_comm_t comm) {
 
 /* Programs print it when they could not start: it works without an NCCL. */
 const char *ncclGetErrorString(nccl_result_t result) {
-  static const char *const texts[] = {
-      "no error",         "unhandled cuda error (run with NCCL_DEBUG=INFO for details)",
-      "unhandled system error (run with NCCL_DEBUG=INFO for details)",
-      "internal error",   "invalid argument",
-      "invalid usage",    "remote process exited or there was a network error",
-      "NCCL operation in progress"};
+  static const char *const texts[] = {"no error",
+                                      "unhandled cuda error (run with NCCL_DEBUG=INFO for details)",
+                                      "unhandled system error (run with NCCL_DEBUG=INFO for details)",
+                                      "internal error",
+                                      "invalid argument",
+                                      "invalid usage",
+                                      "remote process exited or there was a network error",
+                                      "NCCL operation in progress"};
   const struct shmi_nccl *nccl = shmi_nccl_for(SHMI_CALLER());
   if (nccl && nccl->GetErrorString) return nccl->GetErrorString(result);
   return (unsigned)result < sizeof texts / sizeof *texts ? texts[result] : "unknown result code";

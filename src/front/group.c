@@ -28,7 +28,8 @@ static bool grow(void **array, size_t *capacity, size_t count, size_t element) {
   return true;
 }
 
-/* Without memory for it the communicator is NCCL's alone, as far as this rank goes; the others see that it does not come. */
+/* Without memory for it the communicator is NCCL's alone, as far as this rank goes; the others see that it does not
+ * come. */
 bool shmi_group_put_birth(const struct shmi_birth *birth) {
   if (!group.depth) return false;
   void *births = group.births;

@@ -2,7 +2,8 @@
  * group.h - what a thread has put off until its outermost ncclGroupEnd().
  *
  * NCCL starts nothing before that, and in a program with several GPUs in one thread the peers' calls come later in the
- * same group: so diverted calls are put off too. At the end they come first, in their order, then NCCL's, on every rank.
+ * same group: so diverted calls are put off too. At the end they come first, in their order, then NCCL's, on every
+ * rank.
  */
 #ifndef SHMI_GROUP_H
 #define SHMI_GROUP_H

@@ -1,7 +1,8 @@
 /*
  * nccl_api.h - the types of NCCL's functions, declared from their published layout, and the functions.
  *
- * Results, data types and operators are those of the plugin interface (plugin/nccl_abi.h). Only src/front includes this.
+ * Results, data types and operators are those of the plugin interface (plugin/nccl_abi.h). Only src/front includes
+ * this.
  */
 #ifndef SHMI_NCCL_API_H
 #define SHMI_NCCL_API_H
@@ -38,7 +39,8 @@ NCCL_ABI_SIZE(nccl_multimem_t, sizeof(void *));
 #include "front/symbols.def"
 #pragma GCC visibility pop
 
-/* NCCL exports each name twice: programs that wrap ncclX call pncclX. Here both are one function. Where it is defined. */
+/* NCCL exports each name twice: programs that wrap ncclX call pncclX. Here both are one function. Where it is defined.
+ */
 #define SHMI_SECOND_NAME(name)                                                                                         \
   extern __typeof__(nccl##name) pnccl##name __attribute__((alias("nccl" #name), copy(nccl##name)));
 

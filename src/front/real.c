@@ -54,7 +54,9 @@ static void *accept_library(void *library) {
   return NULL;
 }
 
-static void *open_file(const char *path, int flags) { return accept_library(dlopen(path, RTLD_NOW | RTLD_LOCAL | flags)); }
+static void *open_file(const char *path, int flags) {
+  return accept_library(dlopen(path, RTLD_NOW | RTLD_LOCAL | flags));
+}
 
 /* The library behind this one in the order in which the program's own calls would find it. */
 static void *next_in_order(void) {
@@ -156,8 +158,10 @@ static void find(void) {
   is_there = 1;
   base_of(dlsym(library, "ncclGetUniqueId"), &path);
   if (real.version < NCCL_OLDEST)
-    shmi_log(SHMI_LOG_WARN, "front: %s is NCCL %d.%d: too old; it gets all calls, as if the front were not there: "
-             "install 2.20 or later", path, real.version / (real.version < 10000 ? 1000 : 10000),
+    shmi_log(SHMI_LOG_WARN,
+             "front: %s is NCCL %d.%d: too old; it gets all calls, as if the front were not there: "
+             "install 2.20 or later",
+             path, real.version / (real.version < 10000 ? 1000 : 10000),
              real.version / 100 % (real.version < 10000 ? 10 : 100));
   else
     SHMI_INFO("front: NCCL %d.%d.%d, %s", real.version / 10000, real.version / 100 % 100, real.version % 100, path);
@@ -174,7 +178,7 @@ static pthread_mutex_t others_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct other {
   struct other *next;
   struct shmi_nccl nccl;
-} *others;
+} * others;
 
 /* The NCCL at base, if the file there is one. It is never closed: it has called. */
 static const struct shmi_nccl *other_at(const void *base, const char *path) {

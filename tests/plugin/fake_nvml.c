@@ -6,6 +6,7 @@ int nvmlInit_v2(void);
 int nvmlShutdown(void);
 int nvmlDeviceGetCount_v2(unsigned *count);
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle);
+int nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **handle);
 int nvmlDeviceGetP2PStatus(void *a, void *b, int capability, int *status);
 
 enum { SUCCESS = 0, NOT_SUPPORTED = 3, STATUS_OK = 0, STATUS_CHIPSET_NOT_SUPPORTED = 1 };
@@ -21,6 +22,10 @@ int nvmlDeviceGetCount_v2(unsigned *count) { return *count = is("one") ? 1 : 2, 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
   static int gpus[2];
   return *handle = &gpus[index], SUCCESS;
+}
+int nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **handle) {
+  static int gpu;
+  return *handle = &gpu, id ? SUCCESS : NOT_SUPPORTED;
 }
 int nvmlDeviceGetP2PStatus(void *a, void *b, int capability, int *status) {
   if (is("silent")) return NOT_SUPPORTED;
