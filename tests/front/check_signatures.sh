@@ -16,5 +16,5 @@ for name in $("$(dirname "$0")/print_symbols.sh" "$1/front/symbols.def"); do
   if grep -qE "\bnccl$name\(" "$include/nccl.h"; then echo "CHECK($name)"; fi
 done >"$checks"
 [ "$(wc -l <"$checks")" -gt 30 ]
-g++ -std=c++17 -fsyntax-only -Wno-deprecated-declarations -I"$include" -isystem "$cuda" -I"$1" -DCHECKS="\"$checks\"" \
+g++ -std=c++17 -DNCCL_OS_LINUX -fsyntax-only -Wno-deprecated-declarations -I"$include" -isystem "$cuda" -I"$1" -DCHECKS="\"$checks\"" \
   "$(dirname "$0")/signatures.cc"
