@@ -18,16 +18,17 @@ static struct record {
 } records[SYMBOLS_MOST];
 static int answer; /* of calls that do nothing */
 
+/* The one of that name, or the first free one. */
 static struct record *record_of(const char *name) {
   struct record *r = records;
   while (r->name && strcmp(r->name, name)) r++;
-  r->name = name;
   return r;
 }
 
 void fake_note(const char *name, const struct fake_argument *arguments, size_t n) {
   pthread_mutex_lock(&lock);
   struct record *r = record_of(name);
+  r->name = name;
   r->count++;
   r->bytes = 0;
   for (size_t i = 0; i < n; i++) {
@@ -39,9 +40,7 @@ void fake_note(const char *name, const struct fake_argument *arguments, size_t n
 
 int fake_count(const char *name) {
   pthread_mutex_lock(&lock);
-  struct record *r = records;
-  while (r->name && strcmp(r->name, name)) r++;
-  const int count = r->count;
+  const int count = record_of(name)->count;
   pthread_mutex_unlock(&lock);
   return count;
 }

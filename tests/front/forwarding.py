@@ -24,8 +24,9 @@ def pattern(kind, number):
 
 
 def last(library, name):
-    bytes_ = ctypes.create_string_buffer(512)
-    return bytes_.raw[:library.fake_last(name.encode(), bytes_, 512)]
+    buffer = ctypes.create_string_buffer(512)
+    length = library.fake_last(name.encode(), buffer, 512)
+    return buffer.raw[:length]
 
 
 def check_call(library, nccl, symbol, number, prefix="nccl"):
