@@ -63,27 +63,16 @@ static shmccl_result_t read_id(const shmccl_unique_id_t *id, uint8_t out[SHMI_ID
 
 static void pause_ns(long ns) { nanosleep(&(struct timespec){.tv_nsec = ns}, NULL); }
 
-/* Whether `peer`, once here, has died. Rank 0 was here if there is a segment. A rank that has left is no dead one: it
- * was done, or its abort line says why it gave up. */
-static bool has_died(const shmccl_comm_t *comm, int peer) {
+/* Rank 0 was here if there is a segment. A rank that has left was done, or its abort line says why it gave up. */
+bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer) {
   const uint32_t *state = &shmi_control_of(&comm->world, peer)->member.state;
   const bool here = peer == 0 || shmi_observe32(state) == SHMI_MEMBER_ATTACHED;
   return peer != comm->rank && here && shmi_liveness_held(comm->segment.lock_fd, peer) == 0 &&
          shmi_observe32(state) != SHMI_MEMBER_LEFT;
 }
 
-/* The parent's ranks are known to be there, unlike those of an id. */
-static shmccl_result_t check_parent(const shmccl_comm_t *comm) {
-  char message[128];
-  if (!comm->parent) return SHMCCL_SUCCESS;
-  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm->parent));
-  for (int peer = 0; peer < comm->parent->nranks; peer++) {
-    if (!(comm->family >> peer & 1) || !has_died(comm->parent, peer)) continue;
-    snprintf(message, sizeof message, "rank %d: rank %d died while this rank waited for it in split",
-             comm->parent->rank, peer);
-    return shmi_abort_raise(comm->parent, SHMCCL_ERROR_PEER_DIED, peer, message);
-  }
-  return SHMCCL_SUCCESS;
+static shmccl_result_t look_at_watch(const shmccl_comm_t *comm) {
+  return comm->watch ? comm->watch->look(comm->watch->context) : SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t find_segment(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTES]) {
@@ -91,7 +80,7 @@ static shmccl_result_t find_segment(shmccl_comm_t *comm, const uint8_t id[SHMI_I
   for (unsigned looks = 1;; looks++) {
     SHMI_RETURN_IF_ERROR(shmi_segment_attach(&comm->segment, id, comm->rank));
     if (comm->segment.base) return SHMCCL_SUCCESS;
-    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(check_parent(comm));
+    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(look_at_watch(comm));
     if (shmi_now_ns() > deadline)
       return shmi_error(SHMCCL_ERROR_TIMEOUT,
                         "rank %d: rank 0 did not create the communicator within %llu ms: it must run "
@@ -175,14 +164,13 @@ static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTE
   return result;
 }
 
-static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                   const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family, int device) {
+static shmccl_result_t attach_watched(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                      const shmi_options_t *options, const struct shmi_watch *watch, int device) {
   shmccl_comm_t *comm = calloc(1, sizeof *comm);
   if (!comm) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
   comm->rank = rank;
   comm->nranks = nranks;
-  comm->parent = parent;
-  comm->family = family;
+  comm->watch = watch;
   comm->options = *options;
   comm->segment.lock_fd = -1;
   comm->fork_generation = shmi_fork_generation();
@@ -199,7 +187,7 @@ static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_
 
 shmccl_result_t shmi_comm_attach(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options, int device) {
-  return attach_part(out, nranks, id, rank, options, NULL, 0, device);
+  return attach_watched(out, nranks, id, rank, options, NULL, device);
 }
 
 /* ---- meeting ----------------------------------------------------------------------------------------------------- */
@@ -223,7 +211,7 @@ static shmccl_result_t report_missing(shmccl_comm_t *comm, shmi_wait_lacks_fn la
 static shmccl_result_t check_died(shmccl_comm_t *comm) {
   char message[128];
   for (int peer = 0; peer < comm->nranks; peer++) {
-    if (!has_died(comm, peer)) continue;
+    if (!shmi_comm_has_died(comm, peer)) continue;
     snprintf(message, sizeof message, "rank %d: rank %d died while the communicator was created: start all ranks again",
              comm->rank, peer);
     return shmi_abort_raise(comm, SHMCCL_ERROR_PEER_DIED, peer, message);
@@ -242,7 +230,7 @@ static shmccl_result_t await_all(shmccl_comm_t *comm, shmi_wait_lacks_fn lacks) 
     }
     SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
     if (++looks % POLLS_PER_CHECK == 0) {
-      SHMI_RETURN_IF_ERROR(check_parent(comm));
+      SHMI_RETURN_IF_ERROR(look_at_watch(comm));
       SHMI_RETURN_IF_ERROR(check_died(comm));
     }
     if (shmi_now_ns() > deadline) SHMI_RETURN_IF_ERROR(report_missing(comm, lacks));
@@ -301,12 +289,11 @@ shmccl_result_t shmi_comm_settle(shmccl_comm_t *comm) {
   return shmi_device_agree(comm);
 }
 
-shmccl_result_t shmi_comm_create_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                      const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family) {
-  const int device = parent && parent->device ? shmi_gpu_device(parent->device->gpu) : SHMI_GPU_CURRENT;
+shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                         const shmi_options_t *options, const struct shmi_watch *watch, int device) {
   shmccl_comm_t *comm;
   shmi_log_configure();
-  SHMI_RETURN_IF_ERROR(attach_part(&comm, nranks, id, rank, options, parent, family, device));
+  SHMI_RETURN_IF_ERROR(attach_watched(&comm, nranks, id, rank, options, watch, device));
   shmccl_result_t result = shmi_comm_meet(comm);
   if (result == SHMCCL_SUCCESS) result = shmi_comm_settle(comm);
   if (result != SHMCCL_SUCCESS) {
@@ -315,14 +302,14 @@ shmccl_result_t shmi_comm_create_part(shmccl_comm_t **out, int nranks, const uin
     shmi_segment_sweep(); /* the last of the failed removes the name, if rank 0 could not */
     return result;
   }
-  comm->parent = NULL; /* may be destroyed before its part */
+  comm->watch = NULL;
   *out = comm;
   return SHMCCL_SUCCESS;
 }
 
 shmccl_result_t shmi_comm_create(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options) {
-  return shmi_comm_create_part(out, nranks, id, rank, options, NULL, 0);
+  return shmi_comm_create_watched(out, nranks, id, rank, options, NULL, SHMI_GPU_CURRENT);
 }
 
 /* ---- public --------------------------------------------------------------------------------------------------- */
@@ -438,7 +425,7 @@ shmccl_result_t shmccl_comm_get_async_error(shmccl_comm_t *comm, shmccl_result_t
   if (!state) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "state is NULL: pass where to store the result");
   shmccl_result_t found = shmi_abort_peek(comm);
   for (int peer = 0; peer < comm->nranks && comm->segment.base && found == SHMCCL_SUCCESS; peer++)
-    if (has_died(comm, peer)) found = SHMCCL_ERROR_PEER_DIED;
+    if (shmi_comm_has_died(comm, peer)) found = SHMCCL_ERROR_PEER_DIED;
   *state = found;
   return SHMCCL_SUCCESS;
 }

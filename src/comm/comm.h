@@ -24,13 +24,18 @@ struct shmi_message { /* a send or receive noted in a group */
   bool complete;
 };
 
+/* What else ends the wait for ranks that have not come yet: looked at now and then; an error, logged by `look`. */
+struct shmi_watch {
+  shmccl_result_t (*look)(const void *context);
+  const void *context;
+};
+
 struct shmccl_comm {
   int rank, nranks;
-  struct shmccl_comm *parent; /* while it is made by a split: whose ranks `family` come; else NULL */
-  uint64_t family;
-  struct shmi_device *device;  /* comm/device.h; NULL: host memory only */
-  shmi_options_t options;      /* in force, the same on all ranks */
-  struct shmi_segment segment; /* with one rank: none, and world lies in private memory */
+  const struct shmi_watch *watch; /* while it is created; may be NULL */
+  struct shmi_device *device;     /* comm/device.h; NULL: host memory only */
+  shmi_options_t options;         /* in force, the same on all ranks */
+  struct shmi_segment segment;    /* with one rank: none, and world lies in private memory */
   struct shmi_world world;
   uint32_t steps; /* published so far */
   uint32_t fork_generation;
@@ -57,9 +62,12 @@ struct shmccl_comm {
 /* Creates rank's object of the communicator named by id and waits for the others. */
 shmccl_result_t shmi_comm_create(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options);
-/* The same for the ranks `family` (a bit each) of parent: its error and the death of one of them end the wait too. */
-shmccl_result_t shmi_comm_create_part(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                      const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family);
+/* The same for ranks of which more is known than the id: `watch`, used during the call only. device: of the rank, or
+ * SHMI_GPU_CURRENT. */
+shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                         const shmi_options_t *options, const struct shmi_watch *watch, int device);
+/* Whether `peer` was attached and died. A rank that has left is no dead one. */
+bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer);
 shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]);
 /* An object that may be used by this process now: created here, not in a forked parent. */
 shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);

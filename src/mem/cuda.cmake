@@ -1,5 +1,6 @@
 # SHMCCL_MEMORY with CUDA: mem/cuda.c, the kernels, and the static CUDA runtime.
 #
+# The host stubs that nvcc makes are never called; their thread-safe statics would need the C++ library.
 # Kernels are compiled for what they are meant for (8.0's run on 8.6 too), and as PTX for what comes later.
 set(SHMCCL_CUDA_ARCHITECTURES "75;80;90;120" CACHE STRING "compute capabilities to compile the kernels for")
 set(gencode)
@@ -14,7 +15,7 @@ foreach(part integer float)
   set(source ${CMAKE_CURRENT_SOURCE_DIR}/coll/kernels_${part}.cu)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/kernels_${part}.o)
   add_custom_command(OUTPUT ${object}
-    COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics
+    COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics,-fno-exceptions
       -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR} -MD -MF ${object}.d -c ${source} -o ${object}
     DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels for ${part} types" VERBATIM)
   list(APPEND kernels ${object})

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "shm/liveness.h"
+#include "topo/topo.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all below, and of all arenas */
 static struct shmi_arena *arenas;
@@ -141,13 +142,25 @@ static shmccl_result_t find_arena(struct shmi_arena **out) {
   return make_arena(out);
 }
 
+/* Three times a core's own cache: what is read has then left the writer's for the one that both share, where it is read
+ * several times as fast. Powers of two were slower (docs/plugin.md). */
+static uint32_t best_ring(void) {
+  const size_t ring = 3 * shmi_topo_caches().second;
+  if (ring < SHMI_NET_RING_LEAST) return SHMI_NET_RING_LEAST;
+  return ring > SHMI_NET_RING_MOST ? SHMI_NET_RING_MOST : (uint32_t)(ring / SHMI_PAGE * SHMI_PAGE);
+}
+
+static uint32_t half_of(uint32_t ring) {
+  return ring / 2 < SHMI_NET_RING_LEAST ? SHMI_NET_RING_LEAST : ring / 2 / SHMI_PAGE * SHMI_PAGE;
+}
+
 /* An eighth of what the budget has left, and of an eighth of what the folder has, in which others make rings too. */
 static shmccl_result_t choose_ring(uint32_t *bytes) {
   uint64_t budget;
   SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_BYTES, &budget));
   const uint64_t left = budget > rings_bytes ? budget - rings_bytes : 0, space = shmi_segment_space() / 8;
-  uint32_t ring = SHMI_NET_RING_MOST;
-  while (ring > SHMI_NET_RING_LEAST && ring > (left < space ? left : space) / 8) ring /= 2;
+  uint32_t ring = best_ring();
+  while (ring > SHMI_NET_RING_LEAST && ring > (left < space ? left : space) / 8) ring = half_of(ring);
   if (ring > left)
     return shmi_error(SHMCCL_ERROR_NO_SPACE,
                       "%llu KiB of rings are in use, SHMCCL_NET_BYTES allows %llu KiB, the next connection needs %u: "

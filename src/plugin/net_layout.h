@@ -24,12 +24,12 @@
 
 #define SHMI_NET_MAGIC 0x74656e6d6873ull /* "shmnet" */
 enum {
-  SHMI_NET_VERSION = 1, /* of this layout, the protocol and the handle */
+  SHMI_NET_VERSION = 2, /* of this layout, the protocol and the handle */
   SHMI_NET_LINKS = 64,
   SHMI_NET_PIECES = 16,
   SHMI_NET_PIECE_LINE = 512,
   SHMI_NET_INLINE = SHMI_NET_PIECE_LINE - 16,
-  SHMI_NET_RING_MOST = 1 << 20, /* docs/plugin.md: as large as a core's own cache */
+  SHMI_NET_RING_MOST = 6 << 20,
   SHMI_NET_RING_LEAST = 64 << 10,
   SHMI_NET_LOCK = 128, /* behind the ranks' and the sweeper's */
 };
