@@ -140,18 +140,20 @@ static bool start(struct shmi_front_comm *comm, pthread_t *thread) {
   return false;
 }
 
-static void decide_all(struct shmi_front_comm **comms, size_t count) {
-  pthread_t *threads = calloc(count, sizeof *threads);
-  bool *started = calloc(count, sizeof *started);
-  for (size_t i = 0; i < count && threads && started; i++) started[i] = start(comms[i], &threads[i]);
-  for (size_t i = 0; i < count && threads && started; i++)
-    if (started[i]) pthread_join(threads[i], NULL);
-  free(threads);
-  free(started);
+/* All of them at once: a thread's communicators may be each other's peers. */
+static void decide_all(struct shmi_front_comm *const *comms, size_t count) {
+  struct decider {
+    pthread_t thread;
+    bool runs;
+  } *deciders = calloc(count + 1, sizeof *deciders);
+  for (size_t i = 0; i < count && deciders; i++) deciders[i].runs = start(comms[i], &deciders[i].thread);
+  for (size_t i = 0; i < count && deciders; i++)
+    if (deciders[i].runs) pthread_join(deciders[i].thread, NULL);
+  free(deciders);
 }
 
 void shmi_births_end(const struct shmi_birth *births, size_t count, nccl_result_t result) {
-  struct shmi_front_comm **comms = calloc(count + 1, sizeof *comms);
+  struct shmi_front_comm **comms = calloc(count + 1, sizeof(struct shmi_front_comm *));
   size_t known = 0;
   if (comms && (result == NCCL_SUCCESS || result == NCCL_IN_PROGRESS)) {
     for (size_t i = 0; i < count; i++) {
@@ -167,8 +169,9 @@ void shmi_births_end(const struct shmi_birth *births, size_t count, nccl_result_
 
 bool shmi_birth_is_over(struct shmi_front_comm *comm) {
   pthread_t thread;
+  shmccl_comm_t *engine;
   if (start(comm, &thread)) pthread_detach(thread);
-  return shmi_front_get_state(comm) == SHMI_FRONT_DECIDED;
+  return shmi_front_look(comm, &engine);
 }
 
 void shmi_birth_finish(struct shmi_front_comm *comm) {

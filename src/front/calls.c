@@ -1,17 +1,30 @@
 /* calls.c - the collectives: the engine's or NCCL's. */
 #include "front/group.h"
 
+/* What only the root has is not looked at elsewhere by NCCL, so programs pass anything. */
+static struct shmi_front_call without_unused(const struct shmi_front_call *call, int rank) {
+  struct shmi_front_call c = *call;
+  if (c.root == rank) return c;
+  if (c.collective == SHMI_BROADCAST || c.collective == SHMI_SCATTER) c.sendbuf = NULL;
+  if (c.collective == SHMI_REDUCE || c.collective == SHMI_GATHER) c.recvbuf = NULL;
+  return c;
+}
+
 /* The engine may have been given up meanwhile by an abort: that is the engine's error then. */
 nccl_result_t shmi_front_make(struct shmi_front_comm *comm, const struct shmi_front_call *call) {
-  const nccl_result_t result = shmi_front_engine(shmi_front_run(call, comm->engine));
+  const struct shmi_front_call used = without_unused(call, comm->rank);
+  const nccl_result_t result = shmi_front_engine(shmi_front_run(&used, comm->engine));
   shmi_front_count(comm, SHMI_FRONT_DIVERTED, shmi_front_bytes(call));
   return result;
 }
 
 static enum shmi_front_way choose(struct shmi_front_comm *comm, const struct shmi_front_call *call) {
-  if (shmi_front_get_state(comm) != SHMI_FRONT_DECIDED) shmi_birth_finish(comm);
-  if (!comm->engine || comm->stopped || comm->suspended) return SHMI_FRONT_NOT_AGREED;
-  return shmi_front_way_of(call, comm->nranks);
+  shmccl_comm_t *engine;
+  if (!shmi_front_look(comm, &engine)) {
+    shmi_birth_finish(comm);
+    shmi_front_look(comm, &engine);
+  }
+  return engine ? shmi_front_way_of(call, comm->nranks) : SHMI_FRONT_NOT_AGREED;
 }
 
 /* False: it is NCCL's. */

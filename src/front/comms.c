@@ -105,9 +105,10 @@ void shmi_front_await(struct shmi_front_comm *comm) {
 bool shmi_front_begin(struct shmi_front_comm *comm) {
   pthread_mutex_lock(&lock);
   const bool first = comm->state == SHMI_FRONT_UNDECIDED;
-  if (first) comm->state = SHMI_FRONT_DECIDING;
+  if (first) comm->state = comm->stopped ? SHMI_FRONT_DECIDED : SHMI_FRONT_DECIDING;
+  const bool decides = first && !comm->stopped;
   pthread_mutex_unlock(&lock);
-  return first;
+  return decides;
 }
 
 void shmi_front_decided(struct shmi_front_comm *comm, shmccl_comm_t *engine) {
@@ -120,11 +121,12 @@ void shmi_front_decided(struct shmi_front_comm *comm, shmccl_comm_t *engine) {
   if (stopped && engine) shmccl_comm_abort(engine);
 }
 
-enum shmi_front_state shmi_front_get_state(struct shmi_front_comm *comm) {
+bool shmi_front_look(struct shmi_front_comm *comm, shmccl_comm_t **engine) {
   pthread_mutex_lock(&lock);
-  const enum shmi_front_state state = comm->state;
+  const bool is_decided = comm->state == SHMI_FRONT_DECIDED;
+  *engine = is_decided && !comm->stopped && !comm->suspended ? comm->engine : NULL;
   pthread_mutex_unlock(&lock);
-  return state;
+  return is_decided;
 }
 
 bool shmi_front_set_control(struct shmi_front_comm *comm, shmccl_comm_t *control) {

@@ -58,8 +58,9 @@ void shmi_front_count(struct shmi_front_comm *comm, enum shmi_front_way way, uin
 struct shmi_front_comm *shmi_front_leave(nccl_comm_t handle);
 /* Waits, if a thread is deciding, until it has. */
 void shmi_front_await(struct shmi_front_comm *comm);
-enum shmi_front_state shmi_front_get_state(struct shmi_front_comm *comm);
-/* True for the one who is to decide. */
+/* The engine that its calls go to now; NULL: they are NCCL's. False if that is not decided yet. */
+bool shmi_front_look(struct shmi_front_comm *comm, shmccl_comm_t **engine);
+/* True for the one who is to decide. Nobody does about one that has been stopped. */
 bool shmi_front_begin(struct shmi_front_comm *comm);
 /* The decision: engine or NULL. */
 void shmi_front_decided(struct shmi_front_comm *comm, shmccl_comm_t *engine);

@@ -5,11 +5,12 @@
 #include "plugin/plugin.h"
 
 /* An error of the engine that nobody has reported yet. */
-static nccl_result_t engine_state(const struct shmi_front_comm *comm) {
+static nccl_result_t engine_state(struct shmi_front_comm *comm) {
   shmccl_result_t state = SHMCCL_SUCCESS;
+  shmccl_comm_t *engine;
   char text[160];
-  if (!comm->engine || comm->stopped || shmccl_comm_get_async_error(comm->engine, &state) != SHMCCL_SUCCESS ||
-      state == SHMCCL_SUCCESS)
+  shmi_front_look(comm, &engine);
+  if (!engine || shmccl_comm_get_async_error(engine, &state) != SHMCCL_SUCCESS || state == SHMCCL_SUCCESS)
     return NCCL_SUCCESS;
   snprintf(text, sizeof text, "shmccl, rank %d of %d: %s (its log says more)", comm->rank, comm->nranks,
            shmccl_error_string(state));
@@ -18,7 +19,7 @@ static nccl_result_t engine_state(const struct shmi_front_comm *comm) {
 
 /* NCCL's state of it, and if that is well the front's. */
 static void add_own_state(struct shmi_front_comm *comm, nccl_result_t *state) {
-  if (*state == NCCL_SUCCESS && !comm->stopped && !shmi_birth_is_over(comm)) *state = NCCL_IN_PROGRESS;
+  if (*state == NCCL_SUCCESS && !shmi_birth_is_over(comm)) *state = NCCL_IN_PROGRESS;
   if (*state != NCCL_SUCCESS && *state != NCCL_IN_PROGRESS) return;
   const nccl_result_t own = engine_state(comm);
   if (own != NCCL_SUCCESS) *state = own;

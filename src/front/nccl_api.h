@@ -41,7 +41,6 @@ NCCL_ABI_SIZE(nccl_multimem_t, sizeof(void *));
 
 /* NCCL exports each name twice: programs that wrap ncclX call pncclX. Here both are one function. Where it is defined.
  */
-#define SHMI_SECOND_NAME(name)                                                                                         \
-  extern __typeof__(nccl##name) pnccl##name __attribute__((alias("nccl" #name), copy(nccl##name)));
+#define SHMI_SECOND_NAME(name) extern __typeof__(nccl##name) pnccl##name __attribute__((alias("nccl" #name)));
 
 #endif

@@ -375,6 +375,9 @@ static void run_kept(int rank, int nranks, void *context) {
   const int before = fake_count("Broadcast");
   OK(front.Bcast(d.buffer, COUNT, NCCL_FLOAT32, 1, comm, d.stream));
   expect(&d, 1, 1);
+  fill(&d, (float)(rank == 1));
+  OK(front.Broadcast(rank == 1 ? d.buffer : (const void *)&matrix, d.buffer, COUNT, NCCL_FLOAT32, 1, comm, d.stream));
+  expect(&d, 1, 1);
   CHECK(fake_count("Bcast") == 0 && fake_count("Broadcast") == before);
   CHECK(front.Bcast(d.buffer, COUNT, NCCL_FLOAT32, nranks, comm, d.stream) == NCCL_INVALID_ARGUMENT);
   CHECK(fake_count("Bcast") == 1 && fake_count("Broadcast") == before + 1);
