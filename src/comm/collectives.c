@@ -257,11 +257,13 @@ shmccl_result_t shmi_split_exchange(const void *mine, void *all, size_t bytes, s
 }
 
 static shmccl_result_t wait_for_kernels(shmccl_comm_t *comm) {
-  const char *problem = comm->device ? shmi_gpu_wait(comm->device->gpu) : NULL;
+  const char *problem = comm->device ? shmi_gpu_wait(comm->device->gpu, false) : NULL;
   if (comm->device && comm->nranks > 1) shmi_watchdog_look(comm);
   SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
   if (!problem) return SHMCCL_SUCCESS;
-  return shmi_error(SHMCCL_ERROR_CUDA, "finalize: the GPU failed before: %s: start the process again", problem);
+  return shmi_error(SHMCCL_ERROR_CUDA,
+                    "finalize: waiting for the GPU failed: %s: end captures first, or start the process again",
+                    problem);
 }
 
 shmccl_result_t shmccl_comm_finalize(shmccl_comm_t *comm) {

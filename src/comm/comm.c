@@ -390,7 +390,7 @@ void shmi_comm_free(shmccl_comm_t *comm) {
 /* Kernels may still need this rank's memory, and so may the peers' kernels: waits for them and frees everything. */
 static void *retire(void *context) {
   shmccl_comm_t *comm = context;
-  shmi_gpu_wait(comm->device->gpu);
+  shmi_gpu_wait(comm->device->gpu, true);
   shmi_comm_free(comm);
   return NULL;
 }

@@ -52,9 +52,8 @@ static bool is_wanted(const shmccl_comm_t *comm) {
          (comm->options.memory == SHMCCL_MEMORY_AUTO && shmi_gpu_in_use());
 }
 
-shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device) {
+static shmccl_result_t open_and_allocate(shmccl_comm_t *comm, int device) {
   struct shmi_member *mine = &shmi_control_of(&comm->world, comm->rank)->member;
-  if (!is_wanted(comm)) return SHMCCL_SUCCESS;
   SHMI_RETURN_IF_ERROR(open_gpu(comm, device));
   if (comm->nranks > 1) mine->device_channels = allocate_channels(comm);
   if (comm->nranks == 1 || mine->device_channels) return SHMCCL_SUCCESS;
@@ -65,10 +64,17 @@ shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device) {
                     comm->rank, shmi_option_shm_dir());
 }
 
+/* Who did not ask for device memory can do without. */
+shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device) {
+  if (!is_wanted(comm)) return SHMCCL_SUCCESS;
+  const shmccl_result_t result = open_and_allocate(comm, device);
+  return comm->options.memory == SHMCCL_MEMORY_AUTO ? SHMCCL_SUCCESS : result;
+}
+
 /* ---- agreeing ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t least_of(const shmccl_comm_t *comm, uint32_t (*of)(const struct shmi_member *)) {
-  uint32_t least = UINT32_MAX;
+  uint32_t least = (uint32_t)comm->segment.header.channels;
   for (int r = 0; r < comm->nranks; r++) {
     const uint32_t channels = of(&shmi_control_of(&comm->world, r)->member);
     if (channels < least) least = channels;
@@ -152,6 +158,7 @@ static shmccl_result_t give_up(shmccl_comm_t *comm) {
   const int without = first_without(comm, registered_by);
   char message[256];
   shmi_device_close(comm);
+  if (comm->options.memory == SHMCCL_MEMORY_AUTO) return SHMCCL_SUCCESS; /* register has said why */
   snprintf(message, sizeof message,
            "rank %d: rank %d could register no memory for its GPU: raise its limit of pinned memory "
            "(SHMCCL_PINNED_BYTES), end other users of it, or use host memory (SHMCCL_MEMORY=host)",

@@ -7,8 +7,8 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "coll/kernels.h"
@@ -22,6 +22,7 @@ struct shmi_gpu {
     cudaStream_t stream;
     unsigned long long capture; /* 0: none yet; eager: 1 */
   } eager, captured;
+  bool unmarked; /* something was launched that no event stands for */
 };
 
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
@@ -247,11 +248,22 @@ void shmi_gpu_unpin(const struct shmi_gpu *g, struct shmi_pinned *p) {
   *p = (struct shmi_pinned){0};
 }
 
+/* On a stream of its own: the default stream must not be used, nor the device waited for, while any stream is captured.
+ */
+static cudaError_t clear(void *p, size_t bytes) {
+  cudaStream_t stream;
+  cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (error != cudaSuccess) return error;
+  error = cudaMemsetAsync(p, 0, bytes, stream);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(stream); /* other streams use it next */
+  cudaStreamDestroy(stream);
+  return error;
+}
+
 static cudaError_t allocate_here(void **p, size_t bytes) {
   cudaError_t error = cudaMalloc(p, bytes);
   if (error != cudaSuccess) return error;
-  error = cudaMemset(*p, 0, bytes);
-  if (error == cudaSuccess) error = cudaDeviceSynchronize(); /* other streams use it next */
+  error = clear(*p, bytes);
   if (error != cudaSuccess) cudaFree(*p);
   return error;
 }
@@ -341,7 +353,10 @@ static cudaError_t submit(struct shmi_gpu *g, const struct work *w, cudaStream_t
   if (error == cudaSuccess)
     error = w->launch ? launch_kernel(w->launch, stream)
                       : cudaMemcpyAsync(w->to, w->from, w->bytes, cudaMemcpyDeviceToDevice, stream);
-  return error == cudaSuccess ? mark(last, order, stream) : error;
+  if (error != cudaSuccess) return error;
+  error = mark(last, order, stream);
+  g->unmarked |= error != cudaSuccess;
+  return error;
 }
 
 static shmccl_result_t submit_here(struct shmi_gpu *g, const struct work *w, void *stream, const char *what) {
@@ -365,13 +380,29 @@ shmccl_result_t shmi_gpu_copy(struct shmi_gpu *g, void *to, const void *from, si
 bool shmi_gpu_is_lost(const struct shmi_gpu *g) {
   cudaError_t error = cudaEventQuery(g->eager.event);
   cudaGetLastError();
-  return error != cudaSuccess && error != cudaErrorNotReady;
+  return g->unmarked || (error != cudaSuccess && error != cudaErrorNotReady);
 }
 
-const char *shmi_gpu_wait(const struct shmi_gpu *g) {
+/* What was launched eagerly is over with its last event. Replays are known to nobody but the device, which cannot be
+ * waited for while a stream is captured. */
+static cudaError_t wait_here(const struct shmi_gpu *g) {
+  cudaError_t error = g->eager.capture ? cudaEventSynchronize(g->eager.event) : cudaSuccess;
+  return error == cudaSuccess && !g->captured.capture && !g->unmarked ? cudaSuccess : cudaDeviceSynchronize();
+}
+
+static bool is_capture_in_the_way(cudaError_t error) {
+  return error == cudaErrorStreamCaptureUnsupported || error == cudaErrorStreamCaptureImplicit;
+}
+
+const char *shmi_gpu_wait(const struct shmi_gpu *g, bool patiently) {
+  const struct timespec moment = {.tv_nsec = 5000000};
   struct scope scope = {.device = g->device};
   cudaError_t error = enter(&scope, g->device);
-  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  if (error == cudaSuccess) error = wait_here(g);
+  while (patiently && is_capture_in_the_way(error)) {
+    nanosleep(&moment, NULL);
+    error = wait_here(g);
+  }
   leave(&scope, g->device);
   if (error == cudaSuccess) return NULL;
   cudaGetLastError();

@@ -74,10 +74,11 @@ shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch
 /* The same for a copy within the device. */
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream);
 
-/* Whether the device, or this process's hold on it, is beyond use. */
+/* Whether the device is beyond use, or what was launched cannot be followed any more. */
 bool shmi_gpu_is_lost(const struct shmi_gpu *gpu);
 
-/* Waits for all that the device was given so far. Returns NULL, or what became of it, which is not logged. */
-const char *shmi_gpu_wait(const struct shmi_gpu *gpu);
+/* Waits for all that the device was given through this hold so far, replays included. Returns NULL, or what became of
+ * it, which is not logged. While some stream is captured, replays cannot be waited for: patiently: until then too. */
+const char *shmi_gpu_wait(const struct shmi_gpu *gpu, bool patiently);
 
 #endif

@@ -42,4 +42,4 @@ shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, 
   return (void)gpu, (void)to, (void)from, (void)bytes, (void)stream, unreachable();
 }
 bool shmi_gpu_is_lost(const struct shmi_gpu *gpu) { return (void)gpu, false; }
-const char *shmi_gpu_wait(const struct shmi_gpu *gpu) { return (void)gpu, "no CUDA"; }
+const char *shmi_gpu_wait(const struct shmi_gpu *gpu, bool patiently) { return (void)gpu, (void)patiently, "no CUDA"; }

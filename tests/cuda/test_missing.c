@@ -105,6 +105,20 @@ static void no_pinned_memory(struct tr_job *job, int rank) {
   CHECK(strstr(text, "rank 1 could register no memory") && strstr(text, "SHMCCL_PINNED_BYTES"), "%s", text);
 }
 
+/* Who did not ask goes on with host memory. */
+static void no_pinned_memory_in_use(struct tr_job *job, int rank) {
+  shmccl_comm_t *comm = NULL;
+  char text[1024];
+  OK(cudaSetDevice(rank));
+  setenv("CUDA_IN_USE", "1", 1);
+  if (rank) setenv("SHMCCL_PINNED_BYTES", "1M", 1);
+  CHECK(shmccl_comm_init_rank(&comm, job->nranks, &job->id, rank, &automatic) == SHMCCL_SUCCESS, "init");
+  CHECK(tr_caught(text, sizeof text) == rank, "%s", text);
+  check_host(comm);
+  check_no_device(comm);
+  EXPECT_OK(shmccl_comm_destroy(comm));
+}
+
 static void no_staging(struct tr_job *job, int rank) {
   shmccl_config_t config = cuda;
   shmccl_comm_t *comm = NULL;
@@ -145,6 +159,7 @@ int main(void) {
   tr_run(2, in_use_on_one, NULL);
   tr_run(2, little_pinned_memory, NULL);
   tr_run(2, no_pinned_memory, NULL);
+  tr_run(2, no_pinned_memory_in_use, NULL);
   tr_run(2, no_staging, NULL);
   tr_run(2, device_is_lost, NULL);
   return tr_end();
