@@ -131,8 +131,11 @@ struct given {
 
 static const struct given matrix[] = {
     {{NULL, NULL}, NULL, NULL, true},
-    {{NULL, NULL}, "STANDIN_P2P", "1", false},
-    {{"always", "always"}, "STANDIN_P2P", "1", true},
+    {{NULL, NULL}, "FAKE_NVML", "p2p", false},
+    {{NULL, NULL}, "FAKE_NVML", "silent", false},
+    {{NULL, NULL}, "FAKE_NVML", "broken", false},
+    {{"always", "always"}, "FAKE_NVML", "p2p", true},
+    {{"always", "always"}, "FAKE_NVML", "silent", true},
     {{"never", "never"}, NULL, NULL, false},
     {{"always", NULL}, NULL, NULL, false},
     {{NULL, "always"}, NULL, NULL, false},
