@@ -53,7 +53,7 @@ struct shmi_net_owner_line {
 struct shmi_net_sender_line {
   uint32_t state; /* published */
   uint32_t pid;
-  uint64_t process; /* equal to the owner's: both ends are in one process, and can read each other's buffers */
+  uint64_t process;
   uint8_t pad[SHMI_LINE - 16];
 };
 
@@ -66,17 +66,14 @@ struct shmi_net_receiver_line {
 enum shmi_net_path {
   SHMI_NET_INLINED, /* the whole message is in `payload` */
   SHMI_NET_RING,    /* in the link's ring, at place number % SHMI_NET_PIECES */
-  SHMI_NET_DIRECT,  /* within one process: `address` is the whole message */
+  SHMI_NET_DIRECT,  /* within one process: struct shmi_direct_message (arena.h) */
   SHMI_NET_PATHS
 };
 
 struct shmi_net_piece {
   uint64_t word;  /* shmi_word(number, enum shmi_net_path); published */
   uint64_t bytes; /* of the message */
-  union {
-    uint8_t payload[SHMI_NET_INLINE];
-    const uint8_t *address;
-  };
+  uint8_t payload[SHMI_NET_INLINE];
 };
 
 struct shmi_net_link {

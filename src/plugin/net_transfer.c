@@ -104,6 +104,10 @@ static void stage(const struct shmi_net_comm *c, uint8_t *place, const uint8_t *
   shmi_stream_fence();
 }
 
+static struct shmi_direct_message *direct_of(const struct shmi_net_comm *c, uint32_t number) {
+  return &c->arena->direct[c->link_index].message[number % SHMI_NET_PIECES];
+}
+
 /* A hint. Compilers take the one for reading unless told of the processor; this one does nothing where it is unknown.
  */
 static void fetch_to_write(const uint8_t *from, size_t bytes) {
@@ -137,7 +141,7 @@ static size_t send_piece(struct shmi_net_comm *c, struct shmi_net_request *r) {
     stage(c, c->ring + number % SHMI_NET_PIECES * c->piece_bytes, r->data + r->moved, copied);
     r->moved += copied;
   } else {
-    p->address = r->data;
+    *direct_of(c, number) = (struct shmi_direct_message){number, r->data, r->bytes};
     r->moved = r->bytes;
     copied = 0;
   }
@@ -191,12 +195,19 @@ static int lacks_piece(struct shmi_net_comm *c) {
   return !has_come(c, &word);
 }
 
+/* Whether a piece can be what it says. */
+static int is_possible(const struct shmi_net_comm *c, uint32_t path, uint64_t bytes) {
+  const struct shmi_direct_message *d = direct_of(c, c->pieces + 1);
+  if (path == SHMI_NET_INLINED) return bytes <= SHMI_NET_INLINE;
+  if (path == SHMI_NET_RING) return !c->is_direct;
+  return path == SHMI_NET_DIRECT && c->is_direct && d->number == c->pieces + 1 && d->bytes == bytes;
+}
+
 /* A message's first piece says how long it is and how it comes. */
 static shmccl_result_t begin(struct shmi_net_comm *c, struct shmi_net_request *r, const struct shmi_net_piece *p,
                              uint32_t path) {
   const uint64_t bytes = p->bytes;
-  if (path >= SHMI_NET_PATHS || (path == SHMI_NET_INLINED && bytes > SHMI_NET_INLINE) ||
-      (path == SHMI_NET_DIRECT && !c->is_direct))
+  if (!is_possible(c, path, bytes))
     return fail(c, SHMCCL_ERROR_INTERNAL,
                 "the connection from pid %u holds a message that cannot be: its memory was "
                 "overwritten",
@@ -228,7 +239,7 @@ static size_t take_direct(struct shmi_net_comm *c, struct shmi_net_request *r, c
 static size_t take(struct shmi_net_comm *c, struct shmi_net_request *r, const struct shmi_net_piece *p) {
   const uint32_t place = (c->pieces + 1) % SHMI_NET_PIECES;
   size_t bytes = r->bytes - r->moved;
-  if (r->path == SHMI_NET_DIRECT) return take_direct(c, r, p->address);
+  if (r->path == SHMI_NET_DIRECT) return take_direct(c, r, direct_of(c, c->pieces + 1)->address);
   if (r->path == SHMI_NET_RING && bytes > c->piece_bytes) bytes = c->piece_bytes;
   if (bytes)
     shmi_deliver(r->data + r->moved, r->path == SHMI_NET_RING ? c->ring + place * c->piece_bytes : p->payload, bytes);

@@ -133,6 +133,7 @@ const char *shmi_layout_check(const struct shmi_header *h, uint64_t file_bytes) 
   if (!shmi_thresholds_valid(&h->options.thresholds)) return "its thresholds are impossible";
   if (h->window_bytes < SHMI_LINE || h->window_bytes > h->slot_bytes) return "its window is impossible";
   expected.window_bytes = h->window_bytes;
+  memcpy(expected.id, h->id, sizeof expected.id);
   if (memcmp(h, &expected, sizeof expected)) return "its layout is inconsistent";
   return NULL;
 }

@@ -63,6 +63,7 @@ struct shmi_header {
   uint64_t window_bytes;  /* of a slot: what the data of successive steps wanders through */
   uint64_t budget_bytes;  /* what the sizes above were made from */
   shmi_options_t options; /* rank 0's; the others compare theirs */
+  uint8_t id[16];         /* the communicator's: the file may have been given another's name */
 };
 
 enum shmi_member_state { SHMI_MEMBER_ABSENT = 0, SHMI_MEMBER_ATTACHED = 1, SHMI_MEMBER_LEFT = 2 };

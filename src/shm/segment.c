@@ -284,6 +284,7 @@ shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHM
   const size_t control = shmi_layout_control_bytes(nranks);
   struct shmi_header header;
   SHMI_RETURN_IF_ERROR(plan(&header, nranks, options));
+  memcpy(header.id, id, sizeof header.id);
   SHMI_RETURN_IF_ERROR(
       shmi_segment_make(s, id, &(struct shmi_contents){header.total_bytes, control, &header, sizeof header}));
   s->header = header;
@@ -305,7 +306,8 @@ static shmccl_result_t check_owner(const struct shmi_segment *s, int fd) {
                     (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
 }
 
-static shmccl_result_t check_header(const struct shmi_segment *s, int rank, struct shmi_header *h) {
+static shmccl_result_t check_header(const struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                    struct shmi_header *h) {
   struct stat st;
   const char *wrong = "its header cannot be read";
   if (pread(s->lock_fd, h, sizeof *h, 0) == (ssize_t)sizeof *h && !fstat(s->lock_fd, &st))
@@ -313,6 +315,10 @@ static shmccl_result_t check_header(const struct shmi_segment *s, int rank, stru
   if (wrong)
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "cannot use %s: %s: all ranks must load the same libshmccl", s->path,
                       wrong);
+  if (memcmp(h->id, id, sizeof h->id))
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                      "%s is another communicator's: somebody has given it this name: keep others from writing to %s",
+                      s->path, shmi_option_shm_dir());
   if (rank >= (int)h->nranks)
     return shmi_error(SHMCCL_ERROR_MISMATCH,
                       "this is rank %d, but rank 0 was told that there are %u ranks: pass the same "
@@ -330,8 +336,8 @@ shmccl_result_t shmi_segment_map(struct shmi_segment *s, size_t bytes) {
 }
 
 /* With a living segment open as lock_fd: check, claim, map. */
-static shmccl_result_t join(struct shmi_segment *s, int rank) {
-  SHMI_RETURN_IF_ERROR(check_header(s, rank, &s->header));
+static shmccl_result_t join(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank) {
+  SHMI_RETURN_IF_ERROR(check_header(s, id, rank, &s->header));
   SHMI_RETURN_IF_ERROR(claim(s, rank));
   return shmi_segment_map(s, s->header.total_bytes);
 }
@@ -361,7 +367,7 @@ shmccl_result_t shmi_segment_open(struct shmi_segment *s, const uint8_t id[SHMI_
 shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank) {
   SHMI_RETURN_IF_ERROR(shmi_segment_open(s, id));
   if (s->lock_fd < 0) return SHMCCL_SUCCESS;
-  shmccl_result_t result = join(s, rank);
+  shmccl_result_t result = join(s, id, rank);
   if (result != SHMCCL_SUCCESS) shmi_segment_detach(s, 0);
   return result;
 }

@@ -39,9 +39,11 @@ static struct device_rank begin(const struct tr_job *job, int rank, const shmccl
   return r;
 }
 
+/* Destroying may have left the rest to a thread. */
 static void check_nothing_left(void) {
-  for (int i = 0; i < 200 && standin_stats().host_ranges; i++) tr_sleep_ms(10);
-  const struct standin_stats s = standin_stats();
+  struct standin_stats s = standin_stats();
+  for (int i = 0; i < 200 && (s.host_ranges || s.device_ranges || s.events); i++) tr_sleep_ms(10), s = standin_stats();
+  tr_sleep_ms(20);
   CHECK(!s.device_ranges && !s.host_ranges && !s.streams && !s.events && !s.graphs && !s.graph_execs,
         "%ld device, %ld host ranges, %ld streams, %ld events", s.device_ranges, s.host_ranges, s.streams, s.events);
 }
