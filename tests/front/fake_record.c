@@ -31,7 +31,7 @@ void fake_note(const char *name, const struct fake_argument *arguments, size_t n
   r->name = name;
   r->count++;
   r->bytes = 0;
-  for (size_t i = 0; i < n; i++) {
+  for (size_t i = 0; i < n && arguments[i].bytes; i++) {
     memcpy(r->arguments + r->bytes, arguments[i].at, arguments[i].bytes);
     r->bytes += arguments[i].bytes;
   }
