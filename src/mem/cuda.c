@@ -90,6 +90,20 @@ int shmi_gpu_count(void) {
   return 0;
 }
 
+int shmi_gpu_choose(int device) {
+  int before;
+  if (cudaGetDevice(&before) != cudaSuccess) before = -1;
+  if (device >= 0 && device != before) cudaSetDevice(device);
+  cudaGetLastError();
+  return before;
+}
+
+void shmi_gpu_bus_id(int device, char text[SHMI_BUS_ID_BYTES]) {
+  if (cudaDeviceGetPCIBusId(text, SHMI_BUS_ID_BYTES, device) == cudaSuccess) return;
+  cudaGetLastError();
+  *text = 0;
+}
+
 /* By the driver, if this process has loaded it: the runtime would load and start it. */
 bool shmi_gpu_in_use(void) {
   typedef int (*state_of)(int device, unsigned *flags, int *active);

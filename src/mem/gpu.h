@@ -15,6 +15,7 @@
 
 #include "coll/launch.h"
 #include "shmccl.h"
+#include "topo/peers.h"
 
 struct shmi_gpu;
 
@@ -25,6 +26,10 @@ enum { SHMI_GPU_CURRENT = -1 }; /* the device that the calling thread uses */
 bool shmi_gpu_in_use(void);
 /* How many devices there are; 0 if none can be used. */
 int shmi_gpu_count(void);
+/* Makes a device the calling thread's; the value is the one before. -1, or one that is not there: does nothing. */
+int shmi_gpu_choose(int device);
+/* A device's place, as NVML writes it; "" if it cannot be used. */
+void shmi_gpu_bus_id(int device, char text[SHMI_BUS_ID_BYTES]);
 
 /* Loads all kernels: one that is loaded later would wait for those that are running. */
 shmccl_result_t shmi_gpu_open(struct shmi_gpu **gpu, int device);

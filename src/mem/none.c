@@ -4,6 +4,8 @@
 
 bool shmi_gpu_in_use(void) { return false; }
 int shmi_gpu_count(void) { return 0; }
+int shmi_gpu_choose(int device) { return (void)device, -1; }
+void shmi_gpu_bus_id(int device, char text[SHMI_BUS_ID_BYTES]) { *text = (char)((void)device, 0); }
 
 shmccl_result_t shmi_gpu_open(struct shmi_gpu **gpu, int device) {
   (void)gpu, (void)device;

@@ -47,6 +47,7 @@ done <"$work/binaries"
 
 # Every NCCL job would load a libnccl-net.so.
 [ -s "$libraries/libnccl-net-shmccl.so" ] || fail "no plugin"
+[ -s "$libraries/libshmccl-nccl.so" ] || fail "no front"
 [ -z "$(find "$prefix" -name libnccl-net.so)" ] || fail "a libnccl-net.so is installed"
 
 # Paths, in whatever file
