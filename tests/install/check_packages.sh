@@ -18,7 +18,7 @@ if ! command -v dpkg-deb >/dev/null; then
   echo "dpkg-deb is not here: .deb packages not checked"
   exit 77
 fi
-quiet "$cmake" -S "$source" -B "$work/build" --preset deb
+quiet "$cmake" -S "$source" -B "$work/build" --preset deb -DSHMCCL_CUDA=OFF
 quiet "$cmake" --build "$work/build"
 quiet "$cpack" --config "$work/build/CPackConfig.cmake" -B "$work/deb"
 mkdir root
