@@ -19,8 +19,16 @@
  *   Threads     A communicator object is used by one thread at a time; different objects by different threads at once.
  *               Ranks may be processes or threads of one process. Exceptions: shmccl_comm_abort() and
  *               shmccl_comm_get_async_error() may be called from any thread at any time before the destroy.
- *   Streams     `stream` is reserved for device memory, which this version does not have: pass NULL. Calls on host
- *               memory are synchronous: on return recvbuf is complete and sendbuf may be reused.
+ *   Host memory Calls are synchronous: on return recvbuf is complete and sendbuf may be reused. Pass NULL as stream.
+ *   Device      On a communicator made with SHMCCL_MEMORY_CUDA (see shmccl_memory_t) buffers may be device memory of
+ *   memory      its GPU, both or neither; `stream` is then a cudaStream_t of that GPU. The call enqueues one kernel and
+ *               returns; buffers belong to it until the stream has passed it. Calls of one communicator run in the
+ *               order in which they were made, on whatever streams. They may be captured into CUDA graphs and replayed
+ *               any number of times, between other calls; replays of one communicator must not run at the same time as
+ *               each other or as its eager calls: put them on one stream, or join the streams by events.
+ *               What goes wrong in a kernel is reported by the next call and by shmccl_comm_get_async_error(); a kernel
+ *               of a graph that gives up ends with a CUDA error instead, so that its result cannot pass as good.
+ *               Every collective without buffers or elements is on the device if its stream is not NULL.
  *   Order       Collectives of one communicator are matched by their order. Every collective is also a meeting: no rank
  *               returns from it before all ranks have entered it (this is how ranks that disagree are told so).
  *               Send and recv are matched per pair of ranks, in order, independently of collectives.
@@ -73,10 +81,10 @@ typedef enum shmccl_result {
   SHMCCL_ERROR_NO_MEMORY = 5,        /* malloc failed */
   SHMCCL_ERROR_TIMEOUT = 6,          /* a rank did not come within the time limit */
   SHMCCL_ERROR_PEER_DIED = 7,        /* a rank's process ended, or it destroyed its communicator too early */
-  SHMCCL_ERROR_MISMATCH = 8,         /* ranks disagree: collective, count, type, operator, root, number of ranks */
-  SHMCCL_ERROR_ABORTED = 9,          /* shmccl_comm_abort() was called on some rank */
-  SHMCCL_ERROR_INTERNAL = 10,        /* a defect of this library: please report it */
-  SHMCCL_ERROR_CUDA = 11             /* a call of CUDA failed, or the GPU did */
+  SHMCCL_ERROR_MISMATCH = 8,  /* ranks disagree: collective, count, type, operator, root, number of ranks, version */
+  SHMCCL_ERROR_ABORTED = 9,   /* shmccl_comm_abort() was called on some rank */
+  SHMCCL_ERROR_INTERNAL = 10, /* a defect of this library: please report it */
+  SHMCCL_ERROR_CUDA = 11      /* a call of CUDA failed, or the GPU did */
 } shmccl_result_t;
 
 /* A short fixed text for `result`, such as "invalid argument". Never NULL; static storage. Since 0.1. */
@@ -159,8 +167,10 @@ typedef struct shmccl_config {
 #define SHMCCL_CONFIG_INITIALIZER                                                                                      \
   { sizeof(shmccl_config_t), 0, 0, 0, SHMCCL_ALGORITHM_AUTO, SHMCCL_MEMORY_AUTO }
 
-/* Makes a new id from random bits. Called by one rank; the others get its bytes. An id serves one communicator; it may
- * be used again once all ranks of that one have been created. Since 0.1. */
+/* Makes a new id from random bits. Called by one rank; the others get its bytes. It also says which version of the
+ * library made it, on which host and with which segment folder: ranks that differ in that are refused at once, not
+ * after the time limit. An id serves one communicator; it may be used again once all ranks of that one have been
+ * created. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_get_unique_id(shmccl_unique_id_t *id);
 
 /* Creates this rank's object of the communicator `id` and waits for the others (collective; time limit config's).
@@ -189,13 +199,15 @@ SHMCCL_API shmccl_result_t shmccl_comm_init_all(shmccl_comm_t **comms, int nrank
 SHMCCL_API shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int key, shmccl_comm_t **newcomm,
                                              const shmccl_config_t *config);
 
-/* Waits until all ranks have called it (collective). Afterwards every call but the destroy and the queries is an error,
- * and no rank can still need another: processes may end in any order without being reported as dead. Since 0.1. */
+/* Waits until all ranks have called it (collective), with device memory also for the whole device. Afterwards every
+ * call but the destroy and the queries is an error, and no rank can still need another: processes may end in any order
+ * without being reported as dead. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_finalize(shmccl_comm_t *comm);
 
 /* Frees this rank's object. Local: does not wait. The shared memory goes with the last rank's object, since peers may
  * still be reading. NULL is accepted. A rank that still waits for this one in a collective gets SHMCCL_ERROR_PEER_DIED.
- * In a forked child it frees the child's copy only. Since 0.1. */
+ * In a forked child it frees the child's copy only. Kernels that were enqueued before go on to their end: what they
+ * need is freed behind them, which destroy waits for some 200 ms and then leaves to a thread. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm);
 
 /* Makes every present and future call on the communicator return SHMCCL_ERROR_ABORTED, on all ranks. From any thread.
@@ -212,7 +224,8 @@ SHMCCL_API shmccl_result_t shmccl_comm_user_rank(const shmccl_comm_t *comm, int 
 
 /* ---- collectives ----------------------------------------------------------------------------------------------- */
 /* n is the number of ranks. "In place" names the one overlap of sendbuf and recvbuf that is allowed; any other overlap
- * is an invalid argument. Buffers of 0 elements may be NULL. All ranks pass the same count, datatype, op and root. */
+ * is an invalid argument. Buffers of 0 elements may be NULL. All ranks pass the same count, datatype, op, root and kind
+ * of memory. */
 
 /* recvbuf[i] = reduction over the ranks r of sendbuf_r[i], on every rank. Both have count elements.
  * In place: sendbuf == recvbuf. Since 0.1. */
@@ -260,20 +273,26 @@ SHMCCL_API shmccl_result_t shmccl_barrier(shmccl_comm_t *comm, void *stream);
 
 /* ---- point to point -------------------------------------------------------------------------------------------- */
 
-/* Sends count elements to rank peer, which must call shmccl_recv() with the same count and datatype. Returns when
- * sendbuf may be reused, which for large messages is not before the peer receives. To exchange, use a group. Since 0.1.
- */
+/* Sends count elements to rank peer, which must call shmccl_recv() with the same count and datatype, for memory of the
+ * same kind. In host memory it returns when sendbuf may be reused, which for large messages is not before the peer
+ * receives; in device memory it returns when it is enqueued, and that time comes in the stream. To exchange, use a
+ * group. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_send(const void *sendbuf, size_t count, shmccl_datatype_t datatype, int peer,
                                        shmccl_comm_t *comm, void *stream);
 
-/* Receives the next message that rank peer sends to this one. A peer that sent another count or datatype is an error on
- * both sides. Since 0.1. */
+/* Receives the next message that rank peer sends to this one from memory of the same kind: enqueued, in device memory.
+ * A peer that sent another count or datatype is an error on both sides. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_recv(void *recvbuf, size_t count, shmccl_datatype_t datatype, int peer,
                                        shmccl_comm_t *comm, void *stream);
 
 /* Between start and end the sends and receives of `comm` are only noted; the end runs them all, progressed together, so
  * that ranks may exchange in any order, also with themselves. Messages of one pair keep their order. Groups do not
- * nest, and other collectives are invalid inside. The buffers must stay as they are until the end returns. Since 0.1.
+ * nest, and other collectives are invalid inside. The buffers must stay as they are until the end returns.
+ *
+ * A group's messages are all in host memory or all in device memory. In device memory all have the same stream, on
+ * which the end enqueues them as one kernel, and returns; at most 256 are to and from other ranks; the buffers must
+ * stay as they are until the stream has passed them. On a communicator with a GPU messages of 0 elements go with those
+ * in device memory, whatever their buffers; the end waits for them if the group has no others and no stream. Since 0.1.
  */
 SHMCCL_API shmccl_result_t shmccl_group_start(shmccl_comm_t *comm);
 SHMCCL_API shmccl_result_t shmccl_group_end(shmccl_comm_t *comm);

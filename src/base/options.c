@@ -33,12 +33,14 @@ static const struct option table[] = {
 enum { OPTION_COUNT = sizeof table / sizeof table[0] };
 
 static const char *const nccl_env_words[] = {"0", "1", "auto", NULL};
+static const char *const front_words[] = {"auto", "always", "never", NULL};
 
 static const struct option local_table[] = {
     [SHMI_OPTION_PINNED_BYTES] = {"SHMCCL_PINNED_BYTES", 0, 256 << 20, 1 << 20, (uint64_t)1 << 40, NULL, "bytes"},
     [SHMI_OPTION_NET_BYTES] = {"SHMCCL_NET_BYTES", 0, 64 << 20, 64 << 10, (uint64_t)1 << 40, NULL, "bytes"},
     [SHMI_OPTION_NET_GDR] = {"SHMCCL_NET_GDR", 0, 0, 0, 1, NULL, "switches"},
     [SHMI_OPTION_NCCL_ENV] = {"SHMCCL_NCCL_ENV", 0, 2, 0, 2, nccl_env_words, "0, 1 or auto"},
+    [SHMI_OPTION_FRONT] = {"SHMCCL_FRONT", 0, 0, 0, 2, front_words, "auto, always or never"},
     [SHMI_OPTION_TUNER] = {"SHMCCL_TUNER", 0, 1, 0, 1, NULL, "switches"},
 };
 

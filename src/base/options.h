@@ -43,6 +43,7 @@ typedef enum {
   SHMI_OPTION_NCCL_ENV, /* SHMCCL_NCCL_ENV: whether the NCCL plugin sets NCCL's variables: 0 never, 1 always, 2 where
                            it is sensible */
   SHMI_OPTION_TUNER,    /* SHMCCL_TUNER: whether the NCCL plugin's tuner steers NCCL's choice of algorithm */
+  SHMI_OPTION_FRONT,    /* SHMCCL_FRONT: what the NCCL front diverts: 0 what is sensible, 1 always, 2 never */
 } shmi_local_option_t;
 shmccl_result_t shmi_option_local(shmi_local_option_t which, uint64_t *value);
 

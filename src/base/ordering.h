@@ -14,6 +14,8 @@
 
 #include <stdint.h>
 
+#include "base/points.h"
+
 #ifdef __CUDACC__
 #define SHMI_FN static __host__ __device__ __forceinline__
 /* Protocol that a block of threads runs, over the primitives of its executor: CUDA has one type of block for each
@@ -43,19 +45,23 @@
  * Without it a peer sees the new word and still reads old staging bytes, or this thread's late reads meet the peer's
  * next chunk in a slot that the word already gave back. */
 SHMI_FN void shmi_publish64(uint64_t *word, uint64_t value) {
+  SHMI_POINT("before publish");
 #ifdef __CUDA_ARCH__
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
 #else
   __atomic_store_n(word, value, SHMI_PUBLISH_ORDER);
 #endif
+  SHMI_POINT("after publish");
 }
 
 SHMI_FN void shmi_publish32(uint32_t *word, uint32_t value) {
+  SHMI_POINT("before publish");
 #ifdef __CUDA_ARCH__
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 #else
   __atomic_store_n(word, value, SHMI_PUBLISH_ORDER);
 #endif
+  SHMI_POINT("after publish");
 }
 
 /* Observe: once the awaited value is seen, what its writer did before is seen too.
@@ -66,7 +72,9 @@ SHMI_FN uint64_t shmi_observe64(const uint64_t *word) {
   asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
   return value;
 #else
-  return __atomic_load_n(word, SHMI_OBSERVE_ORDER);
+  const uint64_t value = __atomic_load_n(word, SHMI_OBSERVE_ORDER);
+  SHMI_POINT_SEEN(word, value);
+  return value;
 #endif
 }
 
@@ -76,7 +84,9 @@ SHMI_FN uint32_t shmi_observe32(const uint32_t *word) {
   asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
   return value;
 #else
-  return __atomic_load_n(word, SHMI_OBSERVE_ORDER);
+  const uint32_t value = __atomic_load_n(word, SHMI_OBSERVE_ORDER);
+  SHMI_POINT_SEEN(word, value);
+  return value;
 #endif
 }
 

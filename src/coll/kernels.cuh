@@ -175,18 +175,25 @@ static __device__ void shmi_block_reduce(const shmi_cuda_block<R> *b, uint8_t *t
 /* ---- the kernel ---------------------------------------------------------------------------------------------------
  */
 
+/* left: of the block, seen by all behind the first meeting. */
+template <class R>
+static __device__ __forceinline__ void shmi_begin(shmi_cuda_block<R> *b, const struct shmi_launch *launch,
+                                                  uint32_t *left) {
+  b->tid = (int)threadIdx.x;
+  b->nthreads = (int)blockDim.x;
+  b->step = 0;
+  b->launch = launch;
+  b->left = left;
+  if (threadIdx.x == 0) *left = 0;
+}
+
 template <class R>
 static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS)
     shmi_kernel(const __grid_constant__ struct shmi_launch launch) {
   __shared__ struct shmi_share share;
   __shared__ uint32_t left;
   shmi_cuda_block<R> block;
-  block.tid = (int)threadIdx.x;
-  block.nthreads = (int)blockDim.x;
-  block.step = 0;
-  block.launch = &launch;
-  block.left = &left;
-  if (threadIdx.x == 0) left = 0; /* seen by all behind the first meeting */
+  shmi_begin(&block, &launch, &left);
   if (shmi_block_kernel(&block, &share, (int)blockIdx.x) && launch.trap) __trap();
 }
 

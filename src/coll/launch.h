@@ -28,7 +28,8 @@ struct shmi_channel_state {
 enum shmi_device_error {
   SHMI_DEVICE_TOLD = 1, /* to leave, by the host */
   SHMI_DEVICE_LATE,     /* the peer did not come */
-  SHMI_DEVICE_MISMATCH  /* the peer made another call */
+  SHMI_DEVICE_MISMATCH, /* the peer made another call */
+  SHMI_DEVICE_MESSAGE   /* ... sent another message: shmi_pair_in says which was awaited, shmi_pair_out which came */
 };
 
 /* Why a kernel left, the peer that it is about, and its number, in one word. */
@@ -42,7 +43,38 @@ SHMI_FN uint32_t shmi_status_number(uint64_t status) { return (uint32_t)(status 
 enum { SHMI_LOOKS_PER_CHECK = 64, SHMI_RENEW_EVERY = 1 << 30 }; /* the latter in steps */
 enum { SHMI_LAST_LOOKS = 1 };                                   /* a deadline: told to leave, after once more */
 
-/* A channel's share of a launch, for all threads of its block. */
+/* ---- groups of messages (messages.h) ------------------------------------------------------------------------- */
+
+enum { SHMI_GROUP_MOST = 256, SHMI_LANES_MOST = 2 * (SHMCCL_MAX_RANKS - 1) };
+
+/* One message of a group. */
+struct shmi_posted {
+  uint8_t *buffer; /* only read by a send */
+  uint64_t count;
+  uint32_t signature;         /* equal on both sides */
+  uint16_t datatype, element; /* the latter: its bytes */
+};
+
+/* The messages of a group to one peer, or from one: what a block works through, in their order. */
+struct shmi_lane {
+  uint16_t peer, is_send, first, messages;
+};
+
+/* Pieces of messages sent and received so far, per peer; numbers on the circle. */
+struct shmi_pieces {
+  uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS];
+};
+
+/* What the host hands to the kernel that runs a group: the only argument. */
+struct shmi_group {
+  struct shmi_launch launch;  /* its world is that of the pairs; its call moves bytes and is nothing else */
+  struct shmi_pieces *pieces; /* in device memory */
+  uint32_t nlanes;
+  struct shmi_lane lanes[SHMI_LANES_MOST];
+  struct shmi_posted messages[SHMI_GROUP_MOST]; /* lane by lane */
+};
+
+/* A channel's share of a launch, for all threads of its block. Of a lane: its number of pieces is `step`. */
 struct shmi_share {
   struct shmi_world world;
   struct shmi_call call;

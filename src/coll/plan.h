@@ -25,7 +25,8 @@ enum shmi_collective {
   SHMI_GATHER,
   SHMI_SCATTER,
   SHMI_BARRIER,
-  SHMI_COLLECTIVE_COUNT
+  SHMI_COLLECTIVE_COUNT,
+  SHMI_MESSAGES = SHMI_COLLECTIVE_COUNT /* a group of send and recv: where a name for what a kernel did is wanted */
 };
 
 /* One collective call of one rank, with the schedule chosen for it (comm/select.c). */

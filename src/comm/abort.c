@@ -17,33 +17,40 @@ static struct shmi_abort_line *line_of(const shmccl_comm_t *comm, int rank) {
   return &shmi_control_of(&comm->world, rank)->abort;
 }
 
-/* calling: the collective that this rank is in, or NULL. */
-static void write_line(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, int finder,
+/* late: the line's. calling: the collective that this rank is in, or NULL. */
+static void write_line(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, int finder, uint64_t late,
                        const struct shmi_call_id *calling) {
   struct shmi_abort_line *mine = line_of(comm, comm->rank);
   if (!shmi_claim(&comm->abort_claimed)) return;
   mine->culprit = culprit;
   mine->finder = finder;
+  mine->late = late;
   mine->has_call = calling != NULL;
   if (calling) mine->call = *calling;
   shmi_publish32(&mine->cause, (uint32_t)cause);
 }
 
-/* The lowest rank in error, or -1. */
-static int first_in_error(const shmccl_comm_t *comm) {
-  for (int r = 0; r < comm->nranks; r++)
-    if (shmi_observe32(&line_of(comm, r)->cause)) return r;
+/* The lowest rank in error, or -1. *cause, if not NULL: its cause, read once: a line that somebody overwrites must not
+ * turn an error into success. */
+static int first_in_error(const shmccl_comm_t *comm, shmccl_result_t *cause) {
+  for (int r = 0; r < comm->nranks; r++) {
+    const uint32_t found = shmi_observe32(&line_of(comm, r)->cause);
+    if (!found) continue;
+    if (cause) *cause = found <= SHMCCL_ERROR_CUDA ? (shmccl_result_t)found : SHMCCL_ERROR_INTERNAL;
+    return r;
+  }
   return -1;
 }
 
-static shmccl_result_t cause_of(const struct shmi_abort_line *line) {
-  uint32_t cause = shmi_observe32(&line->cause);
-  return cause <= SHMCCL_ERROR_CUDA ? (shmccl_result_t)cause : SHMCCL_ERROR_INTERNAL;
+shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
+  shmccl_result_t cause = SHMCCL_SUCCESS;
+  first_in_error(comm, &cause);
+  return cause;
 }
 
-shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
-  int r = first_in_error(comm);
-  return r < 0 ? SHMCCL_SUCCESS : cause_of(line_of(comm, r));
+bool shmi_abort_is_foreign(const shmccl_comm_t *comm) {
+  const int r = first_in_error(comm, NULL);
+  return r >= 0 && line_of(comm, r)->culprit < 0;
 }
 
 /* What `rank` called: known once it has written its line, for which it gets a moment. False if it was in no collective.
@@ -72,15 +79,19 @@ static void describe_mismatch(const shmccl_comm_t *comm, int finder, int culprit
            finder, one, culprit, other);
 }
 
-/* What rank r's line says, for the log of this rank. */
-static void describe(const shmccl_comm_t *comm, int r, char *text, size_t bytes) {
+/* What rank r's line says of its cause, for the log of this rank. */
+static void describe(const shmccl_comm_t *comm, int r, shmccl_result_t cause, char *text, size_t bytes) {
   const struct shmi_abort_line *line = line_of(comm, r);
   const int culprit = line->culprit, finder = line->finder;
-  shmccl_result_t cause = cause_of(line);
-  if (cause == SHMCCL_ERROR_PEER_DIED)
+  char late[SHMI_RANKS_TEXT];
+  shmi_ranks_text(line->late ? line->late : 1ull << (culprit & 63), late);
+  if (culprit < 0)
+    snprintf(text, bytes, "rank %d gave up while it was made: %s; its own log says why", finder,
+             shmccl_error_string(cause));
+  else if (cause == SHMCCL_ERROR_PEER_DIED)
     snprintf(text, bytes, "rank %d died or left (seen by rank %d)", culprit, finder);
   else if (cause == SHMCCL_ERROR_TIMEOUT)
-    snprintf(text, bytes, "rank %d did not come within the time limit of rank %d", culprit, finder);
+    snprintf(text, bytes, "rank%s did not come within the time limit of rank %d", late, finder);
   else if (cause == SHMCCL_ERROR_ABORTED)
     snprintf(text, bytes, "rank %d called shmccl_comm_abort()", finder);
   else if (cause == SHMCCL_ERROR_MISMATCH)
@@ -110,27 +121,26 @@ static shmccl_result_t tell(shmccl_comm_t *comm, shmccl_result_t cause, const ch
 shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const char *message) {
   /* A rank that writes its line and leaves may be seen to leave first: then its line is there now, and counts. */
   const bool missing = cause == SHMCCL_ERROR_PEER_DIED || cause == SHMCCL_ERROR_TIMEOUT;
-  if (missing && comm->abort_told == SHMCCL_SUCCESS && first_in_error(comm) >= 0) return shmi_abort_look(comm);
-  write_line(comm, cause, culprit, comm->rank, comm->calling);
+  if (missing && comm->abort_told == SHMCCL_SUCCESS && first_in_error(comm, NULL) >= 0) return shmi_abort_look(comm);
+  write_line(comm, cause, culprit, comm->rank, comm->late, comm->calling);
   return tell(comm, cause, message);
 }
 
 shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer) {
   char message[512];
-  write_line(comm, SHMCCL_ERROR_MISMATCH, peer, comm->rank, comm->calling);
+  write_line(comm, SHMCCL_ERROR_MISMATCH, peer, comm->rank, 0, comm->calling);
   describe_mismatch(comm, comm->rank, peer, message, sizeof message);
   return tell(comm, SHMCCL_ERROR_MISMATCH, message);
 }
 
 /* Copies the error of rank r to this rank's line and describes it. */
-static shmccl_result_t take_over(shmccl_comm_t *comm, int r, char message[MESSAGE_BYTES]) {
+static void take_over(shmccl_comm_t *comm, int r, shmccl_result_t cause, const struct shmi_call_id *calling,
+                      char message[MESSAGE_BYTES]) {
   char text[512];
   const struct shmi_abort_line *line = line_of(comm, r);
-  const shmccl_result_t cause = cause_of(line);
-  write_line(comm, cause, line->culprit, line->finder, comm->calling);
-  describe(comm, r, text, sizeof text);
+  write_line(comm, cause, line->culprit, line->finder, line->late, calling);
+  describe(comm, r, cause, text, sizeof text);
   snprintf(message, MESSAGE_BYTES, "rank %d: %s: destroy this communicator and create another", comm->rank, text);
-  return cause;
 }
 
 shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
@@ -140,9 +150,9 @@ shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
                             "rank %d: the communicator is in error (%s) since an earlier call: destroy it "
                             "and create another",
                             comm->rank, shmccl_error_string(comm->abort_told));
-  int r = first_in_error(comm);
+  int r = first_in_error(comm, &comm->abort_told);
   if (r < 0) return SHMCCL_SUCCESS;
-  comm->abort_told = take_over(comm, r, message);
+  take_over(comm, r, comm->abort_told, comm->calling, message);
   say(comm, message);
   return comm->abort_told;
 }
@@ -150,18 +160,19 @@ shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
 void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
                      const char *message) {
   char text[512];
-  if (first_in_error(comm) >= 0) return;
-  write_line(comm, cause, culprit, comm->rank, call);
+  if (first_in_error(comm, NULL) >= 0) return;
+  write_line(comm, cause, culprit, comm->rank, 0, call);
   if (!message) describe_mismatch(comm, comm->rank, culprit, text, sizeof text);
   say(comm, message ? message : text);
 }
 
-bool shmi_abort_notice(shmccl_comm_t *comm) {
+bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call) {
   char message[MESSAGE_BYTES];
-  const int r = first_in_error(comm);
+  shmccl_result_t cause = SHMCCL_SUCCESS;
+  const int r = first_in_error(comm, &cause);
   if (r < 0) return false;
   if (shmi_peek32(&comm->abort_logged)) return true;
-  take_over(comm, r, message);
+  take_over(comm, r, cause, call, message);
   say(comm, message);
   return true;
 }
@@ -169,6 +180,6 @@ bool shmi_abort_notice(shmccl_comm_t *comm) {
 /* Unlike raise, from any thread: leaves abort_told to the owner, who will find the line. */
 shmccl_result_t shmccl_comm_abort(shmccl_comm_t *comm) {
   SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
-  write_line(comm, SHMCCL_ERROR_ABORTED, comm->rank, comm->rank, NULL);
+  write_line(comm, SHMCCL_ERROR_ABORTED, comm->rank, comm->rank, 0, NULL);
   return SHMCCL_SUCCESS;
 }

@@ -169,8 +169,14 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
   return (shmccl_result_t)result;
 }
 
+static void count(shmccl_comm_t *comm) {
+  uint32_t *host = &shmi_control_of(&comm->world, comm->rank)->counts.host;
+  if (comm->device) shmi_note32(host, *host + 1);
+}
+
 static shmccl_result_t run(shmccl_comm_t *comm, struct shmi_call *c) {
   SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  count(comm);
   if (comm->nranks == 1) return run_alone(c), SHMCCL_SUCCESS;
   shmi_select(comm, c);
   if (!c->inline_data && !comm->slots_allocated) SHMI_RETURN_IF_ERROR(allocate_slots(comm));
@@ -251,11 +257,13 @@ shmccl_result_t shmi_split_exchange(const void *mine, void *all, size_t bytes, s
 }
 
 static shmccl_result_t wait_for_kernels(shmccl_comm_t *comm) {
-  const char *problem = comm->device ? shmi_gpu_wait(comm->device->gpu) : NULL;
+  const char *problem = comm->device ? shmi_gpu_wait(comm->device->gpu, false) : NULL;
   if (comm->device && comm->nranks > 1) shmi_watchdog_look(comm);
   SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
   if (!problem) return SHMCCL_SUCCESS;
-  return shmi_error(SHMCCL_ERROR_CUDA, "finalize: the GPU failed before: %s: start the process again", problem);
+  return shmi_error(SHMCCL_ERROR_CUDA,
+                    "finalize: waiting for the GPU failed: %s: end captures first, or start the process again",
+                    problem);
 }
 
 shmccl_result_t shmccl_comm_finalize(shmccl_comm_t *comm) {

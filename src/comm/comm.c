@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,9 +21,10 @@
 #include "comm/device.h"
 #include "reduce/reduce.h"
 #include "shm/liveness.h"
+#include "shm/place.h"
 #include "topo/topo.h"
 
-enum { POLL_NS = 200000, POLLS_PER_CHECK = 64, LINGER_NS = 400000000, RETIRE_NS = 200000000, ID_VERSION = 1 };
+enum { POLL_NS = 200000, POLLS_PER_CHECK = 64, LINGER_MS = 400, RETIRE_NS = 200000000, ID_VERSION = 2 };
 
 /* ---- ids ------------------------------------------------------------------------------------------------------- */
 
@@ -31,17 +33,28 @@ struct id_bytes {
   char magic[8]; /* "shmccl" */
   uint32_t version;
   uint8_t id[SHMI_ID_BYTES];
+  uint32_t library, layout; /* versions of who made it; up to here the same in all versions */
+  struct shmi_place place;  /* of who made it; inode 0: not known */
 };
+_Static_assert(sizeof(struct id_bytes) <= sizeof(shmccl_unique_id_t), "id");
 
 shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]) {
   if (getrandom(id, SHMI_ID_BYTES, 0) == SHMI_ID_BYTES) return SHMCCL_SUCCESS;
   return shmi_error(SHMCCL_ERROR_SYSTEM, "the kernel gives no random bytes: %m");
 }
 
+/* Without one, what makes or opens a segment says so. */
+static bool has_folder(void) {
+  struct stat st;
+  return !stat(shmi_option_shm_dir(), &st) && S_ISDIR(st.st_mode);
+}
+
 shmccl_result_t shmccl_get_unique_id(shmccl_unique_id_t *id) {
-  struct id_bytes bytes = {.magic = "shmccl", .version = ID_VERSION};
+  struct id_bytes bytes = {
+      .magic = "shmccl", .version = ID_VERSION, .library = SHMI_LIBRARY_VERSION, .layout = SHMI_LAYOUT_VERSION};
   if (!id) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "id is NULL: pass the address of a shmccl_unique_id_t");
   SHMI_RETURN_IF_ERROR(shmi_random_id(bytes.id));
+  if (has_folder()) SHMI_RETURN_IF_ERROR(shmi_place_find(&bytes.place));
   memset(id, 0, sizeof *id);
   memcpy(id->internal, &bytes, sizeof bytes);
   return SHMCCL_SUCCESS;
@@ -51,10 +64,17 @@ static shmccl_result_t read_id(const shmccl_unique_id_t *id, uint8_t out[SHMI_ID
   struct id_bytes bytes;
   if (!id) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "id is NULL: pass the id that rank 0 made");
   memcpy(&bytes, id->internal, sizeof bytes);
-  if (memcmp(bytes.magic, "shmccl\0", sizeof bytes.magic) || bytes.version != ID_VERSION)
+  if (memcmp(bytes.magic, "shmccl\0", sizeof bytes.magic))
     return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
                       "these bytes are no id of this library: all ranks must get the 128 "
                       "bytes that shmccl_get_unique_id() wrote on one of them");
+  if (bytes.version != ID_VERSION || bytes.library != SHMI_LIBRARY_VERSION || bytes.layout != SHMI_LAYOUT_VERSION)
+    return shmi_error(SHMCCL_ERROR_MISMATCH,
+                      "this id was made by shmccl %s, this rank runs %s: all ranks must load the same libshmccl",
+                      shmi_version_text(bytes.library, bytes.layout).text,
+                      shmi_version_text(SHMI_LIBRARY_VERSION, SHMI_LAYOUT_VERSION).text);
+  if (bytes.place.inode && has_folder())
+    SHMI_RETURN_IF_ERROR(shmi_place_check(&bytes.place, "the process that made this id", ""));
   memcpy(out, bytes.id, SHMI_ID_BYTES);
   return SHMCCL_SUCCESS;
 }
@@ -63,39 +83,31 @@ static shmccl_result_t read_id(const shmccl_unique_id_t *id, uint8_t out[SHMI_ID
 
 static void pause_ns(long ns) { nanosleep(&(struct timespec){.tv_nsec = ns}, NULL); }
 
-/* Whether `peer`, once here, has died. Rank 0 was here if there is a segment. A rank that has left is no dead one: it
- * was done, or its abort line says why it gave up. */
-static bool has_died(const shmccl_comm_t *comm, int peer) {
+/* Rank 0 was here if there is a segment. A rank that has left was done, or its abort line says why it gave up. */
+bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer) {
   const uint32_t *state = &shmi_control_of(&comm->world, peer)->member.state;
   const bool here = peer == 0 || shmi_observe32(state) == SHMI_MEMBER_ATTACHED;
   return peer != comm->rank && here && shmi_liveness_held(comm->segment.lock_fd, peer) == 0 &&
          shmi_observe32(state) != SHMI_MEMBER_LEFT;
 }
 
-/* The parent's ranks are known to be there, unlike those of an id. */
-static shmccl_result_t check_parent(const shmccl_comm_t *comm) {
-  char message[128];
-  if (!comm->parent) return SHMCCL_SUCCESS;
-  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm->parent));
-  for (int peer = 0; peer < comm->parent->nranks; peer++) {
-    if (!(comm->family >> peer & 1) || !has_died(comm->parent, peer)) continue;
-    snprintf(message, sizeof message, "rank %d: rank %d died while this rank waited for it in split",
-             comm->parent->rank, peer);
-    return shmi_abort_raise(comm->parent, SHMCCL_ERROR_PEER_DIED, peer, message);
-  }
-  return SHMCCL_SUCCESS;
+static shmccl_result_t look_at_watch(const shmccl_comm_t *comm, int *culprit) {
+  *culprit = -1;
+  return comm->watch ? comm->watch->look(comm->watch->context, culprit) : SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t find_segment(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTES]) {
   uint64_t deadline = shmi_now_ns() + comm->options.timeout_ms * 1000000;
+  int culprit; /* there is nobody yet to be told */
   for (unsigned looks = 1;; looks++) {
     SHMI_RETURN_IF_ERROR(shmi_segment_attach(&comm->segment, id, comm->rank));
     if (comm->segment.base) return SHMCCL_SUCCESS;
-    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(check_parent(comm));
+    if (looks % POLLS_PER_CHECK == 0) SHMI_RETURN_IF_ERROR(look_at_watch(comm, &culprit));
     if (shmi_now_ns() > deadline)
       return shmi_error(SHMCCL_ERROR_TIMEOUT,
-                        "rank %d: rank 0 did not create the communicator within %llu ms: it must run "
-                        "on this host, as this user, with the same id and %s",
+                        "rank %d: rank 0 did not create the communicator within %llu ms: either it has not come "
+                        "(its own log may say why), or it looks elsewhere: it must run on this host, as this user, "
+                        "with the same id, and see the same %s (containers: docker --ipc=host, one emptyDir for all)",
                         comm->rank, (unsigned long long)comm->options.timeout_ms, shmi_option_shm_dir());
     pause_ns(POLL_NS);
   }
@@ -175,14 +187,13 @@ static shmccl_result_t attach(shmccl_comm_t *comm, const uint8_t id[SHMI_ID_BYTE
   return result;
 }
 
-static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                   const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family, int device) {
+static shmccl_result_t attach_watched(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                      const shmi_options_t *options, const struct shmi_watch *watch, int device) {
   shmccl_comm_t *comm = calloc(1, sizeof *comm);
   if (!comm) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a communicator: %m");
   comm->rank = rank;
   comm->nranks = nranks;
-  comm->parent = parent;
-  comm->family = family;
+  comm->watch = watch;
   comm->options = *options;
   comm->segment.lock_fd = -1;
   comm->fork_generation = shmi_fork_generation();
@@ -191,7 +202,7 @@ static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_
   shmccl_result_t result = attach(comm, id);
   if (result != SHMCCL_SUCCESS) return shmi_comm_free(comm), result;
   result = shmi_device_open(comm, device);
-  if (result != SHMCCL_SUCCESS) shmi_abort_raise(comm, result, comm->rank, NULL); /* found in meet, by all */
+  if (result != SHMCCL_SUCCESS) shmi_abort_raise(comm, result, comm->rank, NULL);
   introduce(comm, &introduction);
   *out = comm;
   return SHMCCL_SUCCESS;
@@ -199,7 +210,7 @@ static shmccl_result_t attach_part(shmccl_comm_t **out, int nranks, const uint8_
 
 shmccl_result_t shmi_comm_attach(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options, int device) {
-  return attach_part(out, nranks, id, rank, options, NULL, 0, device);
+  return attach_watched(out, nranks, id, rank, options, NULL, device);
 }
 
 /* ---- meeting ----------------------------------------------------------------------------------------------------- */
@@ -211,11 +222,12 @@ static bool lacks_member(const void *context, int peer) {
 
 static shmccl_result_t report_missing(shmccl_comm_t *comm, shmi_wait_lacks_fn lacks) {
   char ranks[SHMI_RANKS_TEXT], message[512];
-  int first = shmi_lacking_text(comm, lacks, comm, ranks);
+  int first = shmi_lacking_text(comm, lacks, comm, ranks, &comm->late);
   if (first < 0) return SHMCCL_SUCCESS; /* it has just come */
   snprintf(message, sizeof message,
-           "rank %d: rank%s did not come within %llu ms to create the communicator: start every "
-           "rank on this host, as this user, with the same id and %s",
+           "rank %d: rank%s did not come within %llu ms to create the communicator: either not started, or looking "
+           "elsewhere: every rank must run on this host, as this user, with the same id, and see the same %s "
+           "(containers: docker --ipc=host, one emptyDir for all)",
            comm->rank, ranks, (unsigned long long)comm->options.timeout_ms, shmi_option_shm_dir());
   return shmi_abort_raise(comm, SHMCCL_ERROR_TIMEOUT, first, message);
 }
@@ -223,12 +235,37 @@ static shmccl_result_t report_missing(shmccl_comm_t *comm, shmi_wait_lacks_fn la
 static shmccl_result_t check_died(shmccl_comm_t *comm) {
   char message[128];
   for (int peer = 0; peer < comm->nranks; peer++) {
-    if (!has_died(comm, peer)) continue;
+    if (!shmi_comm_has_died(comm, peer)) continue;
     snprintf(message, sizeof message, "rank %d: rank %d died while the communicator was created: start all ranks again",
              comm->rank, peer);
     return shmi_abort_raise(comm, SHMCCL_ERROR_PEER_DIED, peer, message);
   }
   return SHMCCL_SUCCESS;
+}
+
+/* A rank of another version has found the segment, and cannot write its lines. */
+static shmccl_result_t check_versions(shmccl_comm_t *comm) {
+  char message[256];
+  const uint64_t refusal = shmi_observe64((const uint64_t *)(const void *)(comm->segment.base + SHMI_REFUSAL_AT));
+  const int other = (int)(refusal >> 32) - 1;
+  if (!refusal) return SHMCCL_SUCCESS;
+  snprintf(message, sizeof message, "rank %d runs shmccl %s, rank %d runs %s: all ranks must load the same libshmccl",
+           comm->rank, shmi_version_text(SHMI_LIBRARY_VERSION, SHMI_LAYOUT_VERSION).text, other,
+           shmi_version_text((uint32_t)refusal, 0).text);
+  return shmi_abort_raise(comm, SHMCCL_ERROR_MISMATCH, other, message);
+}
+
+/* The watch's error, for all: some may have met already. */
+static shmccl_result_t check_watch(shmccl_comm_t *comm) {
+  int culprit;
+  const shmccl_result_t watched = look_at_watch(comm, &culprit);
+  return watched == SHMCCL_SUCCESS ? watched : shmi_abort_raise(comm, watched, culprit, NULL);
+}
+
+/* What this rank's watch says is more than that another gave up because of its own. */
+static shmccl_result_t check_abort(shmccl_comm_t *comm) {
+  if (shmi_abort_is_foreign(comm)) SHMI_RETURN_IF_ERROR(look_at_watch(comm, &(int){0}));
+  return shmi_abort_look(comm);
 }
 
 /* A rank that has not come yet holds no lock: for it the time limit counts, for those that were here their death. */
@@ -240,10 +277,11 @@ static shmccl_result_t await_all(shmccl_comm_t *comm, shmi_wait_lacks_fn lacks) 
       peer++;
       continue;
     }
-    SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+    SHMI_RETURN_IF_ERROR(check_abort(comm));
     if (++looks % POLLS_PER_CHECK == 0) {
-      SHMI_RETURN_IF_ERROR(check_parent(comm));
+      SHMI_RETURN_IF_ERROR(check_watch(comm));
       SHMI_RETURN_IF_ERROR(check_died(comm));
+      SHMI_RETURN_IF_ERROR(check_versions(comm));
     }
     if (shmi_now_ns() > deadline) SHMI_RETURN_IF_ERROR(report_missing(comm, lacks));
     pause_ns(POLL_NS);
@@ -260,9 +298,9 @@ static bool is_awaited(const void *context, int peer) {
 /* Without rank 0's segment a late rank would look for it until its time limit: rank 0 stays a moment to have it told.
  */
 static void linger(const shmccl_comm_t *comm) {
-  char ranks[SHMI_RANKS_TEXT];
-  uint64_t deadline = shmi_now_ns() + LINGER_NS;
-  while (shmi_lacking_text(comm, is_awaited, comm, ranks) >= 0 && shmi_now_ns() < deadline) pause_ns(POLL_NS);
+  char text[SHMI_RANKS_TEXT];
+  uint64_t ranks, deadline = shmi_now_ns() + LINGER_MS * 1000000ull;
+  while (shmi_lacking_text(comm, is_awaited, comm, text, &ranks) >= 0 && shmi_now_ns() < deadline) pause_ns(POLL_NS);
 }
 
 /* From what all ranks said of themselves, so that all come to the same answer. */
@@ -286,6 +324,7 @@ void shmi_place_for(const shmccl_comm_t *comm, void *address, size_t bytes, int 
 }
 
 shmccl_result_t shmi_comm_meet(shmccl_comm_t *comm) {
+  if (comm->abort_told != SHMCCL_SUCCESS) return comm->abort_told; /* this rank has no GPU, and told the others */
   if (comm->nranks > 1) SHMI_RETURN_IF_ERROR(await_all(comm, lacks_member));
   shmi_segment_unlink(&comm->segment);
   comm->oversubscribed = shmi_comm_oversubscribed(comm, 1);
@@ -300,13 +339,14 @@ shmccl_result_t shmi_comm_settle(shmccl_comm_t *comm) {
   return shmi_device_agree(comm);
 }
 
-shmccl_result_t shmi_comm_create_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                      const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family) {
-  const int device = parent && parent->device ? shmi_gpu_device(parent->device->gpu) : SHMI_GPU_CURRENT;
+shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                         const shmi_options_t *options, const struct shmi_watch *watch, int device) {
   shmccl_comm_t *comm;
   shmi_log_configure();
-  SHMI_RETURN_IF_ERROR(attach_part(&comm, nranks, id, rank, options, parent, family, device));
-  shmccl_result_t result = shmi_comm_meet(comm);
+  shmccl_result_t result = attach_watched(&comm, nranks, id, rank, options, watch, device);
+  if (result != SHMCCL_SUCCESS && rank == 0 && !watch) shmi_segment_refuse(id, result, LINGER_MS);
+  SHMI_RETURN_IF_ERROR(result);
+  result = shmi_comm_meet(comm);
   if (result == SHMCCL_SUCCESS) result = shmi_comm_settle(comm);
   if (result != SHMCCL_SUCCESS) {
     if (rank == 0 && result != SHMCCL_ERROR_TIMEOUT) linger(comm);
@@ -314,14 +354,14 @@ shmccl_result_t shmi_comm_create_part(shmccl_comm_t **out, int nranks, const uin
     shmi_segment_sweep(); /* the last of the failed removes the name, if rank 0 could not */
     return result;
   }
-  comm->parent = NULL; /* may be destroyed before its part */
+  comm->watch = NULL;
   *out = comm;
   return SHMCCL_SUCCESS;
 }
 
 shmccl_result_t shmi_comm_create(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options) {
-  return shmi_comm_create_part(out, nranks, id, rank, options, NULL, 0);
+  return shmi_comm_create_watched(out, nranks, id, rank, options, NULL, SHMI_GPU_CURRENT);
 }
 
 /* ---- public --------------------------------------------------------------------------------------------------- */
@@ -402,23 +442,26 @@ void shmi_comm_free(shmccl_comm_t *comm) {
 /* Kernels may still need this rank's memory, and so may the peers' kernels: waits for them and frees everything. */
 static void *retire(void *context) {
   shmccl_comm_t *comm = context;
-  shmi_gpu_wait(comm->device->gpu);
+  shmi_gpu_wait(comm->device->gpu, true);
   shmi_comm_free(comm);
   return NULL;
 }
 
 /* A moment, so that usually all is gone on return; kernels that wait for a rank must not make the program wait too. */
 static void retire_behind_kernels(shmccl_comm_t *comm) {
-  struct timespec until;
+  const uint64_t deadline = shmi_now_ns() + RETIRE_NS;
   pthread_t thread;
   if (pthread_create(&thread, NULL, retire, comm)) {
     retire(comm);
     return;
   }
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_nsec += RETIRE_NS;
-  if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
-  if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until)) pthread_detach(thread);
+  while (pthread_tryjoin_np(thread, NULL)) {
+    if (shmi_now_ns() > deadline) {
+      pthread_detach(thread);
+      return;
+    }
+    pause_ns(POLL_NS);
+  }
 }
 
 shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm) {
@@ -434,7 +477,7 @@ shmccl_result_t shmccl_comm_get_async_error(shmccl_comm_t *comm, shmccl_result_t
   if (!state) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "state is NULL: pass where to store the result");
   shmccl_result_t found = shmi_abort_peek(comm);
   for (int peer = 0; peer < comm->nranks && comm->segment.base && found == SHMCCL_SUCCESS; peer++)
-    if (has_died(comm, peer)) found = SHMCCL_ERROR_PEER_DIED;
+    if (shmi_comm_has_died(comm, peer)) found = SHMCCL_ERROR_PEER_DIED;
   *state = found;
   return SHMCCL_SUCCESS;
 }

@@ -15,22 +15,34 @@
 #include "shm/segment.h"
 
 struct shmi_message { /* a send or receive noted in a group */
-  bool is_send;
-  int peer;
-  uint8_t *buffer; /* only read if is_send */
+  uint8_t *buffer;    /* only read if is_send */
+  void *stream;       /* if it is on_device */
   size_t bytes, done;
   struct shmi_message_id id;
   uint32_t signature; /* of id */
-  bool complete;
+  int peer;
+  bool is_send, on_device, complete;
+};
+
+struct shmi_group_kind { /* what a group's messages have in common */
+  bool host, device;     /* some have data there */
+  bool enqueued;         /* some are on a device, on this stream: */
+  void *stream;
+};
+
+/* What else ends the wait for ranks that have not come yet: looked at now and then; an error, logged by `look`, because
+ * of rank *culprit, which is -1 if none of this communicator. */
+struct shmi_watch {
+  shmccl_result_t (*look)(const void *context, int *culprit);
+  const void *context;
 };
 
 struct shmccl_comm {
   int rank, nranks;
-  struct shmccl_comm *parent; /* while it is made by a split: whose ranks `family` come; else NULL */
-  uint64_t family;
-  struct shmi_device *device;  /* comm/device.h; NULL: host memory only */
-  shmi_options_t options;      /* in force, the same on all ranks */
-  struct shmi_segment segment; /* with one rank: none, and world lies in private memory */
+  const struct shmi_watch *watch; /* while it is created; may be NULL */
+  struct shmi_device *device;     /* comm/device.h; NULL: host memory only */
+  shmi_options_t options;         /* in force, the same on all ranks */
+  struct shmi_segment segment;    /* with one rank: none, and world lies in private memory */
   struct shmi_world world;
   uint32_t steps; /* published so far */
   uint32_t fork_generation;
@@ -46,10 +58,12 @@ struct shmccl_comm {
   struct shmi_distance distances[SHMCCL_MAX_RANKS];
   uint32_t abort_claimed;                                      /* shmi_claim: who may write this rank's abort line */
   uint32_t abort_logged;                                       /* shmi_claim: who logs it */
+  uint64_t late;                                               /* shmi_abort_line's, as this rank knows it */
   shmccl_result_t abort_told;                                  /* what this object's calls have already reported */
   uint32_t sent[SHMCCL_MAX_RANKS], received[SHMCCL_MAX_RANKS]; /* pieces, per peer, on the circle */
   struct shmi_message *messages;
   size_t nmessages, messages_capacity;
+  struct shmi_group_kind kind; /* of these messages */
 };
 
 /* ---- comm.c ---- */
@@ -57,9 +71,12 @@ struct shmccl_comm {
 /* Creates rank's object of the communicator named by id and waits for the others. */
 shmccl_result_t shmi_comm_create(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
                                  const shmi_options_t *options);
-/* The same for the ranks `family` (a bit each) of parent: its error and the death of one of them end the wait too. */
-shmccl_result_t shmi_comm_create_part(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                      const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family);
+/* The same for ranks of which more is known than the id: `watch`, used during the call only. device: of the rank, or
+ * SHMI_GPU_CURRENT. */
+shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **comm, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                         const shmi_options_t *options, const struct shmi_watch *watch, int device);
+/* Whether `peer` was attached and died. A rank that has left is no dead one. */
+bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer);
 shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]);
 /* An object that may be used by this process now: created here, not in a forked parent. */
 shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);
@@ -88,11 +105,14 @@ shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int
 shmccl_result_t shmi_abort_look(shmccl_comm_t *comm);
 /* A peer's word carries another signature than ours: raises the mismatch and says what either rank called. */
 shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer);
-/* For the watchdog of device memory (watchdog.c), beside the owner. note: as raise, for a call that the owner is not in
- * any more; message NULL: a mismatch. notice: as look; whether there is an error. */
+/* For the watchdog of device memory (watchdog.c), beside the owner, about a call that the owner is not in any more
+ * (NULL: unknown). note: as raise, if there is no error yet; message NULL: a mismatch. notice: as look; whether there
+ * is one. */
 void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
                      const char *message);
-bool shmi_abort_notice(shmccl_comm_t *comm);
+bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call);
+/* Whether it is in error because of something outside, so that none of its ranks is the culprit. */
+bool shmi_abort_is_foreign(const shmccl_comm_t *comm);
 /* As look, without reporting, for any thread. */
 shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm);
 
@@ -120,10 +140,12 @@ shmccl_result_t shmi_wait_pause(struct shmi_wait *w, shmi_wait_lacks_fn lacks, c
 /* For waits that make progress all the time: looks at aborts, and now and then at liveness, without waiting. */
 shmccl_result_t shmi_wait_glance(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context);
 
-/* The ranks that `lacks` names, as " 2 3"; returns the first, -1 if there is none. */
+/* The ranks that `lacks` names, as " 2 3" and a bit each; returns the first, -1 if there is none. */
 enum { SHMI_RANKS_TEXT = 128 };
 int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const void *context,
-                      char text[SHMI_RANKS_TEXT]);
+                      char text[SHMI_RANKS_TEXT], uint64_t *ranks);
+/* " 2 3" */
+void shmi_ranks_text(uint64_t ranks, char text[SHMI_RANKS_TEXT]);
 
 /* After progress in a wait that goes on: patience and time limit start again. */
 static inline void shmi_wait_progress(struct shmi_wait *w) { w->looks = 0; }
@@ -164,5 +186,12 @@ shmccl_result_t shmi_split_exchange(const void *mine, void *all, size_t bytes, s
 shmccl_result_t shmi_check_usable(const shmccl_comm_t *comm, const char *name, const void *stream);
 
 const char *shmi_datatype_name(uint32_t datatype);
+
+/* ---- p2p.c ---- */
+
+/* What to say when this rank wanted to receive another message from `peer` than was sent. */
+enum { SHMI_OTHER_MESSAGE_TEXT = 256 };
+void shmi_other_message_text(const shmccl_comm_t *comm, int peer, const struct shmi_message_id *awaited,
+                             const struct shmi_message_id *sent, char text[SHMI_OTHER_MESSAGE_TEXT]);
 
 #endif

@@ -25,11 +25,14 @@ static uint32_t allocate_channels(const shmccl_comm_t *comm) {
 
 static shmccl_result_t make(shmccl_comm_t *comm, int device) {
   struct shmi_device *d = comm->device;
-  void *states = NULL, *notice;
+  void *states = NULL, *pieces = NULL, *notice;
   SHMI_RETURN_IF_ERROR(shmi_gpu_open(&d->gpu, device));
   if (comm->nranks == 1) return SHMCCL_SUCCESS;
   SHMI_RETURN_IF_ERROR(shmi_gpu_pin(d->gpu, &d->told, sizeof *d->notice));
   SHMI_RETURN_IF_ERROR(shmi_gpu_allocate(d->gpu, &states, SHMI_CHANNELS_MOST * sizeof *d->launch.states));
+  d->launch.states = states;
+  SHMI_RETURN_IF_ERROR(shmi_gpu_allocate(d->gpu, &pieces, sizeof *d->pieces));
+  d->pieces = pieces;
   notice = d->told.device;
   d->notice = d->told.host;
   d->launch = (struct shmi_launch){.states = states,
@@ -52,9 +55,8 @@ static bool is_wanted(const shmccl_comm_t *comm) {
          (comm->options.memory == SHMCCL_MEMORY_AUTO && shmi_gpu_in_use());
 }
 
-shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device) {
+static shmccl_result_t open_and_allocate(shmccl_comm_t *comm, int device) {
   struct shmi_member *mine = &shmi_control_of(&comm->world, comm->rank)->member;
-  if (!is_wanted(comm)) return SHMCCL_SUCCESS;
   SHMI_RETURN_IF_ERROR(open_gpu(comm, device));
   if (comm->nranks > 1) mine->device_channels = allocate_channels(comm);
   if (comm->nranks == 1 || mine->device_channels) return SHMCCL_SUCCESS;
@@ -65,10 +67,17 @@ shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device) {
                     comm->rank, shmi_option_shm_dir());
 }
 
+/* Who did not ask for device memory can do without. */
+shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device) {
+  if (!is_wanted(comm)) return SHMCCL_SUCCESS;
+  const shmccl_result_t result = open_and_allocate(comm, device);
+  return comm->options.memory == SHMCCL_MEMORY_AUTO ? SHMCCL_SUCCESS : result;
+}
+
 /* ---- agreeing ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t least_of(const shmccl_comm_t *comm, uint32_t (*of)(const struct shmi_member *)) {
-  uint32_t least = UINT32_MAX;
+  uint32_t least = (uint32_t)comm->segment.header.channels;
   for (int r = 0; r < comm->nranks; r++) {
     const uint32_t channels = of(&shmi_control_of(&comm->world, r)->member);
     if (channels < least) least = channels;
@@ -152,6 +161,7 @@ static shmccl_result_t give_up(shmccl_comm_t *comm) {
   const int without = first_without(comm, registered_by);
   char message[256];
   shmi_device_close(comm);
+  if (comm->options.memory == SHMCCL_MEMORY_AUTO) return SHMCCL_SUCCESS; /* register has said why */
   snprintf(message, sizeof message,
            "rank %d: rank %d could register no memory for its GPU: raise its limit of pinned memory "
            "(SHMCCL_PINNED_BYTES), end other users of it, or use host memory (SHMCCL_MEMORY=host)",
@@ -166,6 +176,7 @@ shmccl_result_t shmi_device_agree(shmccl_comm_t *comm) {
   d->channels = least_of(comm, registered_by);
   if (!d->channels) return give_up(comm);
   d->launch.world = shmi_layout_channels(&comm->segment.header, d->control.device, d->staging.device, comm->rank);
+  d->pairs = shmi_layout_device_pairs(&comm->segment.header, d->control.device, d->staging.device, comm->rank);
   SHMI_INFO("rank %d: device %d, %u channels with slots of %zu KiB, %zu KiB registered", comm->rank,
             shmi_gpu_device(d->gpu), d->channels, d->launch.world.slot_bytes >> 10,
             (d->control.bytes + d->staging.bytes) >> 10);
@@ -183,6 +194,7 @@ void shmi_device_close(shmccl_comm_t *comm) {
     shmi_gpu_unpin(d->gpu, &d->control);
     shmi_gpu_unpin(d->gpu, &d->told);
     shmi_gpu_free(d->gpu, d->launch.states);
+    shmi_gpu_free(d->gpu, d->pieces);
   }
   shmi_gpu_close(d->gpu);
   shmi_device_forget(comm);

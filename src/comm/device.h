@@ -1,8 +1,8 @@
 /*
  * device.h - a communicator's device side: its GPU, what is registered for it, the watchdog.
  *
- * device.c makes and ends it, enqueue.c gives it work, watchdog.c looks after kernels that nobody waits for. A
- * communicator without one knows host memory only.
+ * device.c makes and ends it, enqueue.c and p2p_device.c give it work, watchdog.c looks after kernels that nobody waits
+ * for. A communicator without one knows host memory only.
  *
  * Making one is part of making the communicator, in steps that wait for nobody: every rank opens its GPU and allocates
  * its channels (before it is seen), registers as many as all have and its own process can pin (when all are seen), and
@@ -31,6 +31,8 @@ struct shmi_device {
   struct shmi_pinned control, staging, told;
   struct shmi_notice *notice;                    /* the host's address of `told` */
   struct shmi_launch launch;                     /* what all launches have in common */
+  struct shmi_world pairs;                       /* the device's view of the message slots */
+  struct shmi_pieces *pieces;                    /* in device memory */
   uint32_t channels;                             /* in use; 0 with one rank */
   bool traps;                                    /* an aborted kernel is always a CUDA error, not only under capture */
   uint32_t calls;                                /* launched or captured so far */
@@ -69,6 +71,22 @@ shmccl_result_t shmi_device_wanted(const shmccl_comm_t *comm, const struct shmi_
                                    bool *wanted);
 /* Enqueues the call. */
 shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *call, void *stream);
+/* Before work is enqueued: the communicator's error, also one that only a kernel has found. */
+shmccl_result_t shmi_device_look(shmccl_comm_t *comm);
+/* After it: `result` of enqueueing, which ends the communicator if the GPU is lost. */
+shmccl_result_t shmi_device_outcome(shmccl_comm_t *comm, shmccl_result_t result);
+
+/* ---- p2p_device.c ---- */
+
+/* Enqueues the messages in device memory of the group that ends, but those to this rank itself, and takes all that are
+ * in device memory out of it. *waits: finish is to be called when those in host memory are done. */
+shmccl_result_t shmi_device_run_messages(shmccl_comm_t *comm, bool *waits);
+/* Waits for what was enqueued so. */
+shmccl_result_t shmi_device_finish_messages(shmccl_comm_t *comm);
+/* Lanes and messages of a group that has none yet, from those noted in comm: at most SHMI_GROUP_MOST. */
+void shmi_device_add_lanes(const shmccl_comm_t *comm, struct shmi_group *group);
+/* A kernel has refused a message of `peer`: raises it, as shmi_abort_note. */
+void shmi_device_note_message(shmccl_comm_t *comm, int peer);
 
 /* ---- watchdog.c ---- */
 

@@ -43,16 +43,26 @@ static shmccl_result_t run_alone(struct shmi_gpu *gpu, const struct shmi_call *c
   return shmi_gpu_copy(gpu, c->recvbuf, c->sendbuf, c->id.count * c->element, stream);
 }
 
+shmccl_result_t shmi_device_look(shmccl_comm_t *comm) {
+  if (shmi_peek64(&comm->device->notice->status)) shmi_watchdog_look(comm);
+  return shmi_abort_look(comm);
+}
+
+shmccl_result_t shmi_device_outcome(shmccl_comm_t *comm, shmccl_result_t result) {
+  if (result == SHMCCL_SUCCESS || !shmi_gpu_is_lost(comm->device->gpu)) return result;
+  return shmi_abort_raise(comm, result, comm->rank, NULL);
+}
+
 shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *c, void *stream) {
   struct shmi_device *d = comm->device;
+  uint32_t *counted = &shmi_control_of(&comm->world, comm->rank)->counts.device;
   if (comm->nranks == 1) return run_alone(d->gpu, c, stream);
-  if (shmi_peek64(&d->notice->status)) shmi_watchdog_look(comm);
-  SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
+  SHMI_RETURN_IF_ERROR(shmi_device_look(comm));
   shmi_select_device(&d->launch.world, (int)d->channels, &comm->options, c);
   struct shmi_launch launch = d->launch;
   launch.call = *c;
   launch.number = shmi_watchdog_number(d, &c->id);
   launch.trap = d->traps;
-  shmccl_result_t result = shmi_gpu_launch(d->gpu, &launch, stream);
-  return result == SHMCCL_SUCCESS ? result : shmi_abort_raise(comm, result, comm->rank, NULL);
+  shmi_note32(counted, *counted + 1);
+  return shmi_device_outcome(comm, shmi_gpu_launch(d->gpu, &launch, stream));
 }

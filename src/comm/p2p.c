@@ -2,7 +2,8 @@
  * p2p.c - send, recv and groups of them.
  *
  * A call outside a group is a group of one. A group's messages are progressed round robin, a piece at a time; of those
- * between the same ranks in the same direction only the oldest unfinished one moves, which keeps their order.
+ * between the same ranks in the same direction only the oldest unfinished one moves, which keeps their order. That is
+ * for host memory; messages in device memory leave the group for a kernel first (p2p_device.c).
  */
 #include "coll/pair.h"
 
@@ -11,7 +12,7 @@
 #include <string.h>
 
 #include "coll/host.h"
-#include "comm/comm.h"
+#include "comm/device.h"
 
 static uint32_t signature_of(size_t count, shmccl_datatype_t datatype) {
   return (uint32_t)((count * 16 + (size_t)datatype) * 0x9e3779b97f4a7c15ull >> 32);
@@ -53,14 +54,19 @@ static void move_in(shmccl_comm_t *comm, struct shmi_message *m, size_t bytes) {
   shmi_pair_empty(&comm->world, m->peer, number);
 }
 
+void shmi_other_message_text(const shmccl_comm_t *comm, int peer, const struct shmi_message_id *awaited,
+                             const struct shmi_message_id *sent, char text[SHMI_OTHER_MESSAGE_TEXT]) {
+  snprintf(text, SHMI_OTHER_MESSAGE_TEXT,
+           "ranks disagree: rank %d receives %llu %s from rank %d, which sent %llu %s: make send and recv agree",
+           comm->rank, (unsigned long long)awaited->count, shmi_datatype_name(awaited->datatype), peer,
+           (unsigned long long)sent->count, shmi_datatype_name(sent->datatype));
+}
+
 static shmccl_result_t report_mismatch(shmccl_comm_t *comm, const struct shmi_message *m) {
-  char message[256];
+  char message[SHMI_OTHER_MESSAGE_TEXT];
   const uint32_t slot = (comm->received[m->peer] + 1) % SHMI_PAIR_SLOTS;
   const struct shmi_message_id sent = shmi_pair_out_of(&comm->world, m->peer, comm->rank)->message[slot];
-  snprintf(message, sizeof message,
-           "ranks disagree: rank %d receives %llu %s from rank %d, which sent %llu %s: make send and recv agree",
-           comm->rank, (unsigned long long)m->id.count, shmi_datatype_name(m->id.datatype), m->peer,
-           (unsigned long long)sent.count, shmi_datatype_name(sent.datatype));
+  shmi_other_message_text(comm, m->peer, &m->id, &sent, message);
   return shmi_abort_raise(comm, SHMCCL_ERROR_MISMATCH, m->peer, message);
 }
 
@@ -140,6 +146,18 @@ static struct shmi_message *next_own(shmccl_comm_t *comm, bool is_send) {
   return NULL;
 }
 
+static shmccl_result_t copy_own(shmccl_comm_t *comm, const struct shmi_message *send, const struct shmi_message *recv) {
+  if (!send->bytes || recv->buffer == send->buffer) return SHMCCL_SUCCESS;
+  if (!send->on_device) return memmove(recv->buffer, send->buffer, send->bytes), SHMCCL_SUCCESS;
+  if ((uintptr_t)send->buffer < (uintptr_t)recv->buffer + send->bytes &&
+      (uintptr_t)recv->buffer < (uintptr_t)send->buffer + send->bytes)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
+                      "rank %d sends to itself in device memory, and the two buffers overlap: keep them apart",
+                      comm->rank);
+  return shmi_device_outcome(
+      comm, shmi_gpu_copy(comm->device->gpu, recv->buffer, send->buffer, send->bytes, comm->kind.stream));
+}
+
 /* Messages to this rank itself: the first send meets the first receive, and so on. */
 static shmccl_result_t run_own(shmccl_comm_t *comm) {
   for (;;) {
@@ -150,7 +168,7 @@ static shmccl_result_t run_own(shmccl_comm_t *comm) {
                         "rank %d %s itself without the matching %s of the same count and datatype "
                         "in the same group: add it",
                         comm->rank, send ? "sends to" : "receives from", send ? "recv" : "send");
-    if (send->bytes) memmove(recv->buffer, send->buffer, send->bytes);
+    SHMI_RETURN_IF_ERROR(copy_own(comm, send, recv));
     send->complete = recv->complete = true;
   }
 }
@@ -178,14 +196,23 @@ static size_t longest(const shmccl_comm_t *comm) {
 }
 
 static shmccl_result_t run_group(shmccl_comm_t *comm) {
+  bool waits = false;
   SHMI_RETURN_IF_ERROR(shmi_abort_look(comm));
   SHMI_RETURN_IF_ERROR(run_own(comm));
+  if (comm->kind.enqueued) SHMI_RETURN_IF_ERROR(shmi_device_run_messages(comm, &waits));
   SHMI_RETURN_IF_ERROR(allocate_lanes(comm));
   const bool measures = shmi_distance_wanted(&comm->sized_groups, longest(comm));
   if (measures) shmi_distance_light(comm);
   SHMI_RETURN_IF_ERROR(run_messages(comm));
   if (measures) shmi_distance_measure(comm);
-  return SHMCCL_SUCCESS;
+  return waits ? shmi_device_finish_messages(comm) : SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t end_group(shmccl_comm_t *comm) {
+  shmccl_result_t result = run_group(comm);
+  comm->nmessages = 0;
+  comm->kind = (struct shmi_group_kind){0};
+  return result;
 }
 
 shmccl_result_t shmccl_group_start(shmccl_comm_t *comm) {
@@ -202,10 +229,8 @@ shmccl_result_t shmccl_group_end(shmccl_comm_t *comm) {
   if (!comm->in_group) SHMI_RETURN_IF_ERROR(shmi_abort_look(comm)); /* which is why there is none */
   if (!comm->in_group)
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "group_end: no group is open: call shmccl_group_start() first");
-  shmccl_result_t result = run_group(comm);
   comm->in_group = false;
-  comm->nmessages = 0;
-  return result;
+  return end_group(comm);
 }
 
 /* ---- send and recv -------------------------------------------------------------------------------------------------
@@ -220,6 +245,30 @@ static shmccl_result_t note(shmccl_comm_t *comm, const struct shmi_message *m) {
     comm->messages_capacity = capacity;
   }
   comm->messages[comm->nmessages++] = *m;
+  return SHMCCL_SUCCESS;
+}
+
+/* A message without elements has no memory that tells: where there is a GPU all ranks leave it to that one. */
+static shmccl_result_t find_side(const shmccl_comm_t *comm, struct shmi_message *m) {
+  const struct shmi_call c = {.id = {.count = m->id.count}, .sendbuf = m->buffer};
+  SHMI_RETURN_IF_ERROR(shmi_device_wanted(comm, &c, m->stream, &m->on_device));
+  if (!m->bytes) m->on_device = comm->device != NULL;
+  return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t join_group(shmccl_comm_t *comm, const char *name, const struct shmi_message *m) {
+  struct shmi_group_kind kind = comm->kind;
+  if (m->bytes) *(m->on_device ? &kind.device : &kind.host) = true;
+  if (kind.host && kind.device)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
+                      "%s: the buffer at %p is %s memory, unlike the group's others: make a group for each kind", name,
+                      (const void *)m->buffer, m->on_device ? "device" : "host");
+  if (m->on_device && kind.enqueued && kind.stream != m->stream)
+    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT,
+                      "%s: the stream is another one than the group's: pass one stream to all calls of a group", name);
+  if (m->on_device) kind.enqueued = true, kind.stream = m->stream;
+  SHMI_RETURN_IF_ERROR(note(comm, m));
+  comm->kind = kind;
   return SHMCCL_SUCCESS;
 }
 
@@ -240,21 +289,20 @@ static shmccl_result_t check_message(const shmccl_comm_t *comm, const char *name
 }
 
 static shmccl_result_t message(bool is_send, void *buffer, size_t count, shmccl_datatype_t datatype, int peer,
-                               shmccl_comm_t *comm, const void *stream) {
+                               shmccl_comm_t *comm, void *stream) {
   const char *name = is_send ? "send" : "recv";
   SHMI_RETURN_IF_ERROR(shmi_check_usable(comm, name, stream));
   SHMI_RETURN_IF_ERROR(check_message(comm, name, buffer, count, datatype, peer));
-  const struct shmi_message m = {.is_send = is_send,
-                                 .peer = peer,
-                                 .buffer = buffer,
-                                 .bytes = count * shmccl_datatype_size(datatype),
-                                 .id = {.count = count, .datatype = (uint32_t)datatype},
-                                 .signature = signature_of(count, datatype)};
-  SHMI_RETURN_IF_ERROR(note(comm, &m));
-  if (comm->in_group) return SHMCCL_SUCCESS;
-  shmccl_result_t result = run_group(comm);
-  comm->nmessages = 0;
-  return result;
+  struct shmi_message m = {.is_send = is_send,
+                           .peer = peer,
+                           .buffer = buffer,
+                           .bytes = count * shmccl_datatype_size(datatype),
+                           .id = {.count = count, .datatype = (uint32_t)datatype},
+                           .signature = signature_of(count, datatype),
+                           .stream = stream};
+  SHMI_RETURN_IF_ERROR(find_side(comm, &m));
+  SHMI_RETURN_IF_ERROR(join_group(comm, name, &m));
+  return comm->in_group ? SHMCCL_SUCCESS : end_group(comm);
 }
 
 shmccl_result_t shmccl_send(const void *sendbuf, size_t count, shmccl_datatype_t datatype, int peer,

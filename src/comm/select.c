@@ -30,6 +30,7 @@ enum {
 const char *shmi_call_name(const struct shmi_call_id *id) {
   if (id->collective == SHMI_ALLGATHER && id->root == SHMI_INNER) return "split";
   if (id->collective == SHMI_BARRIER && id->root == SHMI_INNER) return "finalize";
+  if (id->collective == SHMI_MESSAGES) return "send/recv";
   return id->collective < SHMI_COLLECTIVE_COUNT ? shmi_collective_names[id->collective] : "?";
 }
 
@@ -183,7 +184,7 @@ void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes) {
                 id->collective == SHMI_SCATTER;
   bool inner = !rooted && id->root == SHMI_INNER;
   int length = snprintf(text, bytes, "%s", shmi_call_name(id));
-  if (id->collective != SHMI_BARRIER && !inner && length < (int)bytes)
+  if (id->collective < SHMI_BARRIER && !inner && length < (int)bytes)
     length += snprintf(text + length, bytes - (size_t)length, " of %llu %s", (unsigned long long)id->count,
                        shmi_datatype_name(id->datatype));
   if (reduces && length < (int)bytes)

@@ -4,9 +4,10 @@
  * Every rank tells all others its color, its key and a random id; the ranks of one color take the id of their first
  * one. So the new name is as hard to guess as any, and nothing has to be derived from the parent.
  */
+#include <stdio.h>
 #include <string.h>
 
-#include "comm/comm.h"
+#include "comm/device.h"
 
 struct wish {
   int32_t color, key;
@@ -35,15 +36,40 @@ static uint64_t family_of(const struct wish *wishes, int nranks, int color) {
   return family;
 }
 
+/* The ranks of the parent that become one part, a bit each. They are known to be there, unlike those of an id. */
+struct family {
+  shmccl_comm_t *parent;
+  uint64_t ranks;
+};
+
+/* The parent's error and the death of one of them end the wait for the others. No culprit: ranks have other numbers in
+ * the part. */
+static shmccl_result_t look_at_parent(const void *context, int *culprit) {
+  const struct family *family = context;
+  char message[128];
+  *culprit = -1;
+  SHMI_RETURN_IF_ERROR(shmi_abort_look(family->parent));
+  for (int peer = 0; peer < family->parent->nranks; peer++) {
+    if (!(family->ranks >> peer & 1) || !shmi_comm_has_died(family->parent, peer)) continue;
+    snprintf(message, sizeof message, "rank %d: rank %d died while this rank waited for it in split",
+             family->parent->rank, peer);
+    return shmi_abort_raise(family->parent, SHMCCL_ERROR_PEER_DIED, peer, message);
+  }
+  return SHMCCL_SUCCESS;
+}
+
 /* The others wait for this rank: what keeps it from coming puts the parent into error, where they see it. Not so what
  * all ranks of the part see anyway. */
 static shmccl_result_t create_part(shmccl_comm_t **out, int nranks, const uint8_t id[SHMI_ID_BYTES], int rank,
-                                   const shmi_options_t *options, shmccl_comm_t *parent, uint64_t family) {
-  shmccl_result_t result = shmi_comm_create_part(out, nranks, id, rank, options, parent, family);
+                                   const shmi_options_t *options, const struct family *family) {
+  const struct shmi_watch watch = {look_at_parent, family};
+  const shmccl_comm_t *parent = family->parent;
+  const int device = parent->device ? shmi_gpu_device(parent->device->gpu) : SHMI_GPU_CURRENT;
+  shmccl_result_t result = shmi_comm_create_watched(out, nranks, id, rank, options, &watch, device);
   if (result == SHMCCL_SUCCESS || result == SHMCCL_ERROR_PEER_DIED || result == SHMCCL_ERROR_TIMEOUT ||
       result == SHMCCL_ERROR_MISMATCH)
     return result;
-  return shmi_abort_raise(parent, result, parent->rank, NULL);
+  return shmi_abort_raise(family->parent, result, family->parent->rank, NULL);
 }
 
 shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int key, shmccl_comm_t **newcomm,
@@ -63,5 +89,6 @@ shmccl_result_t shmccl_comm_split(shmccl_comm_t *comm, int color, int key, shmcc
   SHMI_RETURN_IF_ERROR(shmi_split_exchange(&mine, wishes, sizeof mine, comm));
   if (color == SHMCCL_SPLIT_NOCOLOR) return *newcomm = NULL, SHMCCL_SUCCESS;
   place(wishes, comm->nranks, comm->rank, &rank, &size, &first);
-  return create_part(newcomm, size, wishes[first].id, rank, &options, comm, family_of(wishes, comm->nranks, color));
+  const struct family family = {comm, family_of(wishes, comm->nranks, color)};
+  return create_part(newcomm, size, wishes[first].id, rank, &options, &family);
 }

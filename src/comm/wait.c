@@ -39,28 +39,33 @@ static shmccl_result_t report_gone(struct shmi_wait *w, int peer) {
 
 /* The kernel frees a dead rank's lock after its last store, so what is lacking then stays lacking. */
 static shmccl_result_t check_liveness(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
+#ifdef SHMI_BREAK_LIVENESS /* negative control of tests/crash */
+  if (w) return SHMCCL_SUCCESS;
+#endif
   for (int peer = 0; peer < w->comm->nranks; peer++)
     if (lacks(context, peer) && shmi_liveness_held(w->comm->segment.lock_fd, peer) == 0 && lacks(context, peer))
       return report_gone(w, peer);
   return SHMCCL_SUCCESS;
 }
 
-int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const void *context,
-                      char text[SHMI_RANKS_TEXT]) {
-  int first = -1, length = 0;
+void shmi_ranks_text(uint64_t ranks, char text[SHMI_RANKS_TEXT]) {
+  int length = 0;
   text[0] = 0;
-  for (int peer = 0; peer < comm->nranks; peer++) {
-    if (!lacks(context, peer)) continue;
-    if (first < 0) first = peer;
-    if (length < SHMI_RANKS_TEXT - 8)
-      length += snprintf(text + length, (size_t)(SHMI_RANKS_TEXT - length), " %d", peer);
-  }
-  return first;
+  for (; ranks && length < SHMI_RANKS_TEXT - 8; ranks &= ranks - 1)
+    length += snprintf(text + length, (size_t)(SHMI_RANKS_TEXT - length), " %d", __builtin_ctzll(ranks));
+}
+
+int shmi_lacking_text(const shmccl_comm_t *comm, shmi_wait_lacks_fn lacks, const void *context,
+                      char text[SHMI_RANKS_TEXT], uint64_t *ranks) {
+  *ranks = 0;
+  for (int peer = 0; peer < comm->nranks; peer++) *ranks |= (uint64_t)lacks(context, peer) << peer;
+  shmi_ranks_text(*ranks, text);
+  return *ranks ? __builtin_ctzll(*ranks) : -1;
 }
 
 static shmccl_result_t report_timeout(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
   char ranks[SHMI_RANKS_TEXT], message[512];
-  int first = shmi_lacking_text(w->comm, lacks, context, ranks);
+  int first = shmi_lacking_text(w->comm, lacks, context, ranks, &w->comm->late);
   if (first < 0) return SHMCCL_SUCCESS; /* it has just come */
   snprintf(message, sizeof message,
            "rank %d: waited %llu ms in %s for rank%s, which did not come: look at what it does, or "
@@ -69,9 +74,32 @@ static shmccl_result_t report_timeout(struct shmi_wait *w, shmi_wait_lacks_fn la
   return shmi_abort_raise(w->comm, SHMCCL_ERROR_TIMEOUT, first, message);
 }
 
+/* A rank that went on to a call on device memory instead of this rank's on host memory. */
+static bool is_on_device(const shmccl_comm_t *comm, int peer) {
+  const struct shmi_counts *mine = &shmi_control_of(&comm->world, comm->rank)->counts;
+  const struct shmi_counts *theirs = &shmi_control_of(&comm->world, peer)->counts;
+  return (int32_t)(shmi_peek32(&theirs->device) - shmi_peek32(&mine->device)) > 0 &&
+         (int32_t)(shmi_peek32(&theirs->host) - shmi_peek32(&mine->host)) < 0;
+}
+
+static shmccl_result_t check_kind(struct shmi_wait *w, shmi_wait_lacks_fn lacks, const void *context) {
+  char message[256];
+  for (int peer = 0; peer < w->comm->nranks && w->comm->device; peer++) {
+    if (!lacks(context, peer) || !is_on_device(w->comm, peer)) continue;
+    snprintf(
+        message, sizeof message,
+        "ranks disagree: rank %d called %s on host memory, rank %d made a call on device memory: all ranks must pass "
+        "the same kind",
+        w->comm->rank, w->what, peer);
+    return shmi_abort_raise(w->comm, SHMCCL_ERROR_MISMATCH, peer, message);
+  }
+  return SHMCCL_SUCCESS;
+}
+
 static shmccl_result_t check(struct shmi_wait *w, uint64_t now, shmi_wait_lacks_fn lacks, const void *context) {
   w->checked_ns = now;
   SHMI_RETURN_IF_ERROR(check_liveness(w, lacks, context));
+  SHMI_RETURN_IF_ERROR(check_kind(w, lacks, context));
   if (now - w->started_ns < w->comm->options.timeout_ms * 1000000) return SHMCCL_SUCCESS;
   return report_timeout(w, lacks, context);
 }

@@ -15,6 +15,7 @@
 #include "comm/device.h"
 #include "shm/liveness.h"
 
+enum { LOOKS_PER_PEERS = 4 };
 static const long PERIOD_NS = 10000000;
 static const uint64_t GRACE_NS = 300000000;
 
@@ -28,10 +29,11 @@ uint32_t shmi_watchdog_number(struct shmi_device *d, const struct shmi_call_id *
   return number;
 }
 
-/* The call that a kernel's status is about; false if it is not recent. */
-static bool call_of(struct shmi_device *d, uint32_t number, struct shmi_call_id *call) {
+/* The call that a kernel's status is about, else the newest one; false if it is not known. */
+static bool call_of(struct shmi_device *d, uint64_t status, struct shmi_call_id *call) {
   pthread_mutex_lock(&d->watchdog.lock);
-  const bool known = d->calls - number - 1 < SHMI_RECENT_CALLS;
+  const uint32_t number = status ? shmi_status_number(status) : d->calls - 1;
+  const bool known = d->calls && d->calls - number - 1 < SHMI_RECENT_CALLS;
   *call = d->recent[number % SHMI_RECENT_CALLS];
   pthread_mutex_unlock(&d->watchdog.lock);
   return known;
@@ -68,16 +70,13 @@ static int find_gone(const shmccl_comm_t *comm) {
 }
 
 /* What a kernel of this rank has found. One that was told to leave may have waited for a rank that waits itself. */
-static void look_at_status(shmccl_comm_t *comm) {
-  struct shmi_device *d = comm->device;
-  const uint64_t status = shmi_observe64(&d->notice->status);
+static void look_at_status(shmccl_comm_t *comm, uint64_t status, const struct shmi_call_id *call) {
   const int peer = shmi_status_peer(status), gone = find_gone(comm);
-  struct shmi_call_id call;
-  const bool known = call_of(d, shmi_status_number(status), &call);
   switch (shmi_status_error(status)) {
   case SHMI_DEVICE_TOLD: report_gone(comm, gone < 0 ? peer : gone); break;
-  case SHMI_DEVICE_LATE: report_late(comm, peer, known ? &call : NULL); break;
-  case SHMI_DEVICE_MISMATCH: shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, known ? &call : NULL, NULL); break;
+  case SHMI_DEVICE_LATE: report_late(comm, peer, call); break;
+  case SHMI_DEVICE_MISMATCH: shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, call, NULL); break;
+  case SHMI_DEVICE_MESSAGE: shmi_device_note_message(comm, peer); break;
   default: break;
   }
 }
@@ -93,8 +92,11 @@ static bool is_missed(shmccl_comm_t *comm) {
 
 void shmi_watchdog_look(shmccl_comm_t *comm) {
   struct shmi_notice *notice = comm->device->notice;
-  if (shmi_peek64(&notice->status)) look_at_status(comm);
-  if (shmi_abort_notice(comm)) shmi_note32(&notice->leave, 1);
+  const uint64_t status = shmi_observe64(&notice->status);
+  struct shmi_call_id call;
+  const bool known = call_of(comm->device, status, &call);
+  if (status) look_at_status(comm, status, known ? &call : NULL);
+  if (shmi_abort_notice(comm, known ? &call : NULL)) shmi_note32(&notice->leave, 1);
 }
 
 static void look_at_peers(shmccl_comm_t *comm) {
@@ -117,9 +119,9 @@ static bool pause_or_stop(struct shmi_watchdog *w) {
 
 static void *watch(void *context) {
   shmccl_comm_t *comm = context;
-  while (!pause_or_stop(&comm->device->watchdog)) {
+  for (unsigned looks = 1; !pause_or_stop(&comm->device->watchdog); looks++) {
     shmi_watchdog_look(comm);
-    look_at_peers(comm);
+    if (looks % LOOKS_PER_PEERS == 0) look_at_peers(comm); /* some system calls */
   }
   return NULL;
 }

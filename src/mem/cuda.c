@@ -7,8 +7,8 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "coll/kernels.h"
@@ -16,12 +16,14 @@
 
 struct shmi_gpu {
   int device;
+  cudaStream_t stream; /* of its own; does not wait for the default stream, nor that one for it */
   /* What was launched last, eagerly and in a capture: what is launched on another stream has to wait for it. */
   struct last {
     cudaEvent_t event;
     cudaStream_t stream;
     unsigned long long capture; /* 0: none yet; eager: 1 */
   } eager, captured;
+  bool unmarked; /* something was launched that no event stands for */
 };
 
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
@@ -88,6 +90,20 @@ int shmi_gpu_count(void) {
   return 0;
 }
 
+int shmi_gpu_choose(int device) {
+  int before;
+  if (cudaGetDevice(&before) != cudaSuccess) before = -1;
+  if (device >= 0 && device != before) cudaSetDevice(device);
+  cudaGetLastError();
+  return before;
+}
+
+void shmi_gpu_bus_id(int device, char text[SHMI_BUS_ID_BYTES]) {
+  if (cudaDeviceGetPCIBusId(text, SHMI_BUS_ID_BYTES, device) == cudaSuccess) return;
+  cudaGetLastError();
+  *text = 0;
+}
+
 /* By the driver, if this process has loaded it: the runtime would load and start it. */
 bool shmi_gpu_in_use(void) {
   typedef int (*state_of)(int device, unsigned *flags, int *active);
@@ -112,7 +128,7 @@ static cudaError_t load_kernels(void) {
           cudaFuncGetAttributes(&attributes, shmi_kernel_of((shmccl_datatype_t)type, (shmccl_redop_t)op));
       if (error != cudaSuccess) return error;
     }
-  return cudaSuccess;
+  return cudaFuncGetAttributes(&attributes, shmi_kernel_of_groups());
 }
 
 static shmccl_result_t prepare(struct shmi_gpu *g) {
@@ -126,7 +142,8 @@ static shmccl_result_t prepare(struct shmi_gpu *g) {
   if ((error = load_kernels()) != cudaSuccess) return report(error, "loading the kernels");
   error = cudaEventCreateWithFlags(&g->eager.event, cudaEventDisableTiming);
   if (error == cudaSuccess) error = cudaEventCreateWithFlags(&g->captured.event, cudaEventDisableTiming);
-  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "cudaEventCreate");
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking);
+  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "making events and a stream");
 }
 
 shmccl_result_t shmi_gpu_open(struct shmi_gpu **out, int device) {
@@ -149,6 +166,7 @@ void shmi_gpu_close(struct shmi_gpu *g) {
   if (!g) return;
   if (g->eager.event) cudaEventDestroy(g->eager.event);
   if (g->captured.event) cudaEventDestroy(g->captured.event);
+  if (g->stream) cudaStreamDestroy(g->stream);
   cudaGetLastError();
   free(g);
 }
@@ -233,11 +251,16 @@ void shmi_gpu_unpin(const struct shmi_gpu *g, struct shmi_pinned *p) {
   *p = (struct shmi_pinned){0};
 }
 
-static cudaError_t allocate_here(void **p, size_t bytes) {
+/* Neither may the default stream be used nor the device waited for while any stream is captured. */
+static cudaError_t clear(const struct shmi_gpu *g, void *p, size_t bytes) {
+  cudaError_t error = cudaMemsetAsync(p, 0, bytes, g->stream);
+  return error == cudaSuccess ? cudaStreamSynchronize(g->stream) : error; /* other streams use it next */
+}
+
+static cudaError_t allocate_here(const struct shmi_gpu *g, void **p, size_t bytes) {
   cudaError_t error = cudaMalloc(p, bytes);
   if (error != cudaSuccess) return error;
-  error = cudaMemset(*p, 0, bytes);
-  if (error == cudaSuccess) error = cudaDeviceSynchronize(); /* other streams use it next */
+  error = clear(g, *p, bytes);
   if (error != cudaSuccess) cudaFree(*p);
   return error;
 }
@@ -246,7 +269,7 @@ shmccl_result_t shmi_gpu_allocate(const struct shmi_gpu *g, void **p, size_t byt
   struct scope scope = {.device = g->device};
   void *made;
   cudaError_t error = enter(&scope, g->device);
-  if (error == cudaSuccess) error = allocate_here(&made, bytes);
+  if (error == cudaSuccess) error = allocate_here(g, &made, bytes);
   leave(&scope, g->device);
   if (error != cudaSuccess) return report(error, "cudaMalloc");
   *p = made;
@@ -308,13 +331,26 @@ static cudaError_t launch_kernel(const struct shmi_launch *l, cudaStream_t strea
                           arguments, 0, stream);
 }
 
+static cudaError_t launch_group(struct shmi_group *g, cudaStream_t stream) {
+  void *arguments[] = {g};
+  const dim3 grid = {g->nlanes, 1, 1}, block = {SHMI_KERNEL_THREADS, 1, 1};
+  return cudaLaunchKernel(shmi_kernel_of_groups(), grid, block, arguments, 0, stream);
+}
+
 /* Work on a stream, between what it has to follow and the mark for what follows it. */
 struct work {
   struct shmi_launch *launch; /* or a copy */
+  struct shmi_group *group;   /* that the launch is of, or NULL */
   void *to;
   const void *from;
   size_t bytes;
 };
+
+static cudaError_t enqueue(const struct work *w, cudaStream_t stream) {
+  if (w->group) return launch_group(w->group, stream);
+  if (w->launch) return launch_kernel(w->launch, stream);
+  return cudaMemcpyAsync(w->to, w->from, w->bytes, cudaMemcpyDeviceToDevice, stream);
+}
 
 static cudaError_t submit(struct shmi_gpu *g, const struct work *w, cudaStream_t stream) {
   unsigned long long capture;
@@ -324,10 +360,11 @@ static cudaError_t submit(struct shmi_gpu *g, const struct work *w, cudaStream_t
   const unsigned long long order = capture ? capture : 1;
   if (w->launch && capture) w->launch->trap = 1;
   error = follow(last, order, stream);
-  if (error == cudaSuccess)
-    error = w->launch ? launch_kernel(w->launch, stream)
-                      : cudaMemcpyAsync(w->to, w->from, w->bytes, cudaMemcpyDeviceToDevice, stream);
-  return error == cudaSuccess ? mark(last, order, stream) : error;
+  if (error == cudaSuccess) error = enqueue(w, stream);
+  if (error != cudaSuccess) return error;
+  error = mark(last, order, stream);
+  g->unmarked |= error != cudaSuccess;
+  return error;
 }
 
 static shmccl_result_t submit_here(struct shmi_gpu *g, const struct work *w, void *stream, const char *what) {
@@ -343,14 +380,51 @@ shmccl_result_t shmi_gpu_launch(struct shmi_gpu *g, struct shmi_launch *launch, 
   return submit_here(g, &(struct work){.launch = launch}, stream, "launching a collective");
 }
 
+shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *g, struct shmi_group *group, void *stream) {
+  return submit_here(g, &(struct work){.launch = &group->launch, .group = group}, stream, "launching send and recv");
+}
+
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *g, void *to, const void *from, size_t bytes, void *stream) {
   return submit_here(g, &(struct work){.to = to, .from = from, .bytes = bytes}, stream, "copying on the device");
 }
 
-const char *shmi_gpu_wait(const struct shmi_gpu *g) {
+void *shmi_gpu_own_stream(const struct shmi_gpu *g) { return g->stream; }
+
+shmccl_result_t shmi_gpu_finish(struct shmi_gpu *g) {
   struct scope scope = {.device = g->device};
   cudaError_t error = enter(&scope, g->device);
-  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  if (error == cudaSuccess) error = cudaEventSynchronize(g->eager.event);
+  leave(&scope, g->device);
+  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "waiting for send and recv");
+}
+
+/* An error that does not end with the call that met it comes back in every later one. */
+bool shmi_gpu_is_lost(const struct shmi_gpu *g) {
+  cudaError_t error = cudaEventQuery(g->eager.event);
+  cudaGetLastError();
+  return g->unmarked || (error != cudaSuccess && error != cudaErrorNotReady);
+}
+
+/* What was launched eagerly is over with its last event. Replays are known to nobody but the device, which cannot be
+ * waited for while a stream is captured. */
+static cudaError_t wait_here(const struct shmi_gpu *g) {
+  cudaError_t error = g->eager.capture ? cudaEventSynchronize(g->eager.event) : cudaSuccess;
+  return error == cudaSuccess && !g->captured.capture && !g->unmarked ? cudaSuccess : cudaDeviceSynchronize();
+}
+
+static bool is_capture_in_the_way(cudaError_t error) {
+  return error == cudaErrorStreamCaptureUnsupported || error == cudaErrorStreamCaptureImplicit;
+}
+
+const char *shmi_gpu_wait(const struct shmi_gpu *g, bool patiently) {
+  const struct timespec moment = {.tv_nsec = 5000000};
+  struct scope scope = {.device = g->device};
+  cudaError_t error = enter(&scope, g->device);
+  if (error == cudaSuccess) error = wait_here(g);
+  while (patiently && is_capture_in_the_way(error)) {
+    nanosleep(&moment, NULL);
+    error = wait_here(g);
+  }
   leave(&scope, g->device);
   if (error == cudaSuccess) return NULL;
   cudaGetLastError();

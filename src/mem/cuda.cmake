@@ -1,5 +1,6 @@
-# shmccl_memory with CUDA: mem/cuda.c, the kernels, and the static CUDA runtime.
+# SHMCCL_MEMORY with CUDA: mem/cuda.c, the kernels, and the static CUDA runtime.
 #
+# The host stubs that nvcc makes are never called; their thread-safe statics would need the C++ library.
 # Kernels are compiled for what they are meant for (8.0's run on 8.6 too), and as PTX for what comes later.
 set(SHMCCL_CUDA_ARCHITECTURES "75;80;90;120" CACHE STRING "compute capabilities to compile the kernels for")
 set(gencode)
@@ -10,13 +11,13 @@ list(GET SHMCCL_CUDA_ARCHITECTURES -1 newest)
 list(APPEND gencode -gencode arch=compute_${newest},code=compute_${newest})
 
 set(kernels)
-foreach(part integer float)
+foreach(part integer float messages)
   set(source ${CMAKE_CURRENT_SOURCE_DIR}/coll/kernels_${part}.cu)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/kernels_${part}.o)
   add_custom_command(OUTPUT ${object}
-    COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden
+    COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics,-fno-exceptions
       -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR} -MD -MF ${object}.d -c ${source} -o ${object}
-    DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels for ${part} types" VERBATIM)
+    DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels: ${part}" VERBATIM)
   list(APPEND kernels ${object})
 endforeach()
 add_custom_target(shmccl_kernels DEPENDS ${kernels})
@@ -32,4 +33,4 @@ target_include_directories(shmccl_memory_cuda PRIVATE ${PROJECT_SOURCE_DIR}/incl
 target_include_directories(shmccl_memory_cuda SYSTEM PRIVATE ${SHMCCL_CUDA_INCLUDE})
 target_link_libraries(shmccl_memory_cuda PRIVATE shmccl_flags)
 add_dependencies(shmccl_memory_cuda shmccl_kernels)
-target_link_libraries(shmccl_memory INTERFACE shmccl_memory_cuda ${kernels} ${SHMCCL_CUDART} rt ${CMAKE_DL_LIBS})
+set(SHMCCL_MEMORY shmccl_memory_cuda ${kernels} ${SHMCCL_CUDART} rt ${CMAKE_DL_LIBS})

@@ -15,6 +15,7 @@
 
 #include "coll/launch.h"
 #include "shmccl.h"
+#include "topo/peers.h"
 
 struct shmi_gpu;
 
@@ -25,6 +26,10 @@ enum { SHMI_GPU_CURRENT = -1 }; /* the device that the calling thread uses */
 bool shmi_gpu_in_use(void);
 /* How many devices there are; 0 if none can be used. */
 int shmi_gpu_count(void);
+/* Makes a device the calling thread's; the value is the one before. -1, or one that is not there: does nothing. */
+int shmi_gpu_choose(int device);
+/* A device's place, as NVML writes it; "" if it cannot be used. */
+void shmi_gpu_bus_id(int device, char text[SHMI_BUS_ID_BYTES]);
 
 /* Loads all kernels: one that is loaded later would wait for those that are running. */
 shmccl_result_t shmi_gpu_open(struct shmi_gpu **gpu, int device);
@@ -66,10 +71,19 @@ shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *gpu, const void *p, enum
 /* Launches `what` behind everything that was launched through this hold before, on whatever stream; under capture,
  * behind what the same capture holds. Sets launch->trap under capture: nobody looks at a status between replays. */
 shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch, void *stream);
-/* The same for a copy within the device. */
+shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *gpu, struct shmi_group *group, void *stream);
+/* A stream for launches that the calling thread waits for: behind nothing of the caller's. */
+void *shmi_gpu_own_stream(const struct shmi_gpu *gpu);
+/* Waits for what was launched last outside captures. */
+shmccl_result_t shmi_gpu_finish(struct shmi_gpu *gpu);
+/* Launches a copy within the device, as above. */
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream);
 
-/* Waits for all that the device was given so far. Returns NULL, or what became of it, which is not logged. */
-const char *shmi_gpu_wait(const struct shmi_gpu *gpu);
+/* Whether the device is beyond use, or what was launched cannot be followed any more. */
+bool shmi_gpu_is_lost(const struct shmi_gpu *gpu);
+
+/* Waits for all that the device was given through this hold so far, replays included. Returns NULL, or what became of
+ * it, which is not logged. While some stream is captured, replays cannot be waited for: patiently: until then too. */
+const char *shmi_gpu_wait(const struct shmi_gpu *gpu, bool patiently);
 
 #endif

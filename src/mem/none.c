@@ -4,6 +4,8 @@
 
 bool shmi_gpu_in_use(void) { return false; }
 int shmi_gpu_count(void) { return 0; }
+int shmi_gpu_choose(int device) { return (void)device, -1; }
+void shmi_gpu_bus_id(int device, char text[SHMI_BUS_ID_BYTES]) { *text = (char)((void)device, 0); }
 
 shmccl_result_t shmi_gpu_open(struct shmi_gpu **gpu, int device) {
   (void)gpu, (void)device;
@@ -36,7 +38,13 @@ shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *gpu, const void *p, enum
 shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch, void *stream) {
   return (void)gpu, (void)launch, (void)stream, unreachable();
 }
+shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *gpu, struct shmi_group *group, void *stream) {
+  return (void)gpu, (void)group, (void)stream, unreachable();
+}
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream) {
   return (void)gpu, (void)to, (void)from, (void)bytes, (void)stream, unreachable();
 }
-const char *shmi_gpu_wait(const struct shmi_gpu *gpu) { return (void)gpu, "no CUDA"; }
+void *shmi_gpu_own_stream(const struct shmi_gpu *gpu) { return (void)gpu, NULL; }
+shmccl_result_t shmi_gpu_finish(struct shmi_gpu *gpu) { return (void)gpu, unreachable(); }
+bool shmi_gpu_is_lost(const struct shmi_gpu *gpu) { return (void)gpu, false; }
+const char *shmi_gpu_wait(const struct shmi_gpu *gpu, bool patiently) { return (void)gpu, (void)patiently, "no CUDA"; }

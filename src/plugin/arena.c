@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "shm/liveness.h"
+#include "topo/topo.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of all below, and of all arenas */
 static struct shmi_arena *arenas;
@@ -141,13 +142,25 @@ static shmccl_result_t find_arena(struct shmi_arena **out) {
   return make_arena(out);
 }
 
+/* Three times a core's own cache: what is read has then left the writer's for the one that both share, where it is read
+ * several times as fast. Powers of two were slower (docs/plugin.md). */
+static uint32_t best_ring(void) {
+  const size_t ring = 3 * shmi_topo_caches().second;
+  if (ring < SHMI_NET_RING_LEAST) return SHMI_NET_RING_LEAST;
+  return ring > SHMI_NET_RING_MOST ? SHMI_NET_RING_MOST : (uint32_t)(ring / SHMI_PAGE * SHMI_PAGE);
+}
+
+static uint32_t half_of(uint32_t ring) {
+  return ring / 2 < SHMI_NET_RING_LEAST ? SHMI_NET_RING_LEAST : ring / 2 / SHMI_PAGE * SHMI_PAGE;
+}
+
 /* An eighth of what the budget has left, and of an eighth of what the folder has, in which others make rings too. */
 static shmccl_result_t choose_ring(uint32_t *bytes) {
   uint64_t budget;
   SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_BYTES, &budget));
   const uint64_t left = budget > rings_bytes ? budget - rings_bytes : 0, space = shmi_segment_space() / 8;
-  uint32_t ring = SHMI_NET_RING_MOST;
-  while (ring > SHMI_NET_RING_LEAST && ring > (left < space ? left : space) / 8) ring /= 2;
+  uint32_t ring = best_ring();
+  while (ring > SHMI_NET_RING_LEAST && ring > (left < space ? left : space) / 8) ring = half_of(ring);
   if (ring > left)
     return shmi_error(SHMCCL_ERROR_NO_SPACE,
                       "%llu KiB of rings are in use, SHMCCL_NET_BYTES allows %llu KiB, the next connection needs %u: "
@@ -167,10 +180,12 @@ static shmccl_result_t open_link(struct shmi_arena *a, int i, uint64_t key, uint
   a->ring_bytes[i] = ring;
   rings_bytes += ring;
   a->taken |= bit(i);
-  a->direct[i].is_gone = 0;
+  a->piece_bytes[i] = ring / SHMI_NET_PIECES;
+  a->direct[i].is_gone = a->direct[i].is_within = 0;
+  memset(a->direct[i].message, 0, sizeof a->direct[i].message);
   memset(link, 0, sizeof *link);
   link->owner.key = key;
-  link->owner.piece_bytes = ring / SHMI_NET_PIECES;
+  link->owner.piece_bytes = a->piece_bytes[i];
   shmi_publish32(&link->owner.state, SHMI_NET_OPEN);
   return SHMCCL_SUCCESS;
 }
@@ -273,6 +288,17 @@ static int is_open(const struct shmi_arena *a, int link, uint64_t key) {
   return shmi_observe32(&owner->state) == SHMI_NET_OPEN && owner->key == key;
 }
 
+/* What lies in the file is used after it has been checked, not read again. */
+static shmccl_result_t read_piece_bytes(struct shmi_arena *a, int link) {
+  const uint32_t bytes = shmi_peek32(&shmi_arena_link(a, link)->owner.piece_bytes);
+  if (bytes < SHMI_NET_RING_LEAST / SHMI_NET_PIECES || bytes > SHMI_NET_RING_MOST / SHMI_NET_PIECES ||
+      bytes % SHMI_LINE)
+    return shmi_error(SHMCCL_ERROR_INTERNAL, "cannot connect: the arena of pid %u was overwritten: pieces of %u bytes",
+                      a->pid, bytes);
+  a->piece_bytes[link] = bytes;
+  return SHMCCL_SUCCESS;
+}
+
 static shmccl_result_t claim(struct shmi_arena *a, int link, uint64_t key) {
   const int is_mine = (a->connected & bit(link)) != 0; /* locks of one description do not exclude each other */
   const int error = is_mine ? EAGAIN : a->is_owned ? 0 : shmi_liveness_claim(a->segment.lock_fd, SHMI_NET_LOCK + link);
@@ -281,15 +307,19 @@ static shmccl_result_t claim(struct shmi_arena *a, int link, uint64_t key) {
                       "cannot connect: another sender uses this handle already (%s): each "
                       "connection needs a listen of its own",
                       strerror(error));
-  if (is_open(a, link, key)) return a->connected |= bit(link), SHMCCL_SUCCESS;
-  if (!a->is_owned) shmi_liveness_drop(a->segment.lock_fd, SHMI_NET_LOCK + link);
-  return owner_is_gone();
+  const shmccl_result_t result = is_open(a, link, key) ? read_piece_bytes(a, link) : owner_is_gone();
+  if (result == SHMCCL_SUCCESS)
+    a->connected |= bit(link);
+  else if (!a->is_owned)
+    shmi_liveness_drop(a->segment.lock_fd, SHMI_NET_LOCK + link);
+  return result;
 }
 
 static void introduce(struct shmi_arena *a, int link) {
   struct shmi_net_link *l = shmi_arena_link(a, link);
   map_now(a, shmi_net_link_at(link), SHMI_NET_LINK_BYTES);
-  if (!a->is_owned) map_now(a, shmi_net_ring_at(link), (size_t)l->owner.piece_bytes * SHMI_NET_PIECES);
+  if (!a->is_owned) map_now(a, shmi_net_ring_at(link), (size_t)a->piece_bytes[link] * SHMI_NET_PIECES);
+  a->direct[link].is_within = a->is_owned;
   l->sender.pid = (uint32_t)getpid();
   l->sender.process = own_process;
   shmi_publish32(&l->sender.state, SHMI_NET_OPEN);

@@ -15,10 +15,20 @@
 #include "plugin/net_layout.h"
 #include "shm/segment.h"
 
+/* A message to a receiver in the same process: what the piece's word stands for. Not in the arena, where everybody who
+ * opens the file could make this process read anywhere. */
+struct shmi_direct_message {
+  uint32_t number; /* the piece's */
+  const uint8_t *address;
+  size_t bytes;
+};
+
 /* Within a process the receiver reads the sender's buffer: it holds the lock meanwhile, and close takes it. */
 struct shmi_direct {
   pthread_mutex_t lock;
-  int is_gone; /* the sender is closed: its buffers are no longer ours to read */
+  int is_gone;   /* the sender is closed: its buffers are no longer ours to read */
+  int is_within; /* the sender is in this process; written before it says that it is there */
+  struct shmi_direct_message message[SHMI_NET_PIECES];
 };
 
 struct shmi_arena {
@@ -35,6 +45,7 @@ struct shmi_arena {
   uint64_t taken;                            /* owned: bit i: link i is in use or may still have a sender */
   uint64_t left;                             /* owned: bit i: of those, not in use by this process any more */
   uint32_t ring_bytes[SHMI_NET_LINKS];       /* owned: what each has in memory */
+  uint32_t piece_bytes[SHMI_NET_LINKS];      /* of links that this process is an end of: as checked */
   struct shmi_direct direct[SHMI_NET_LINKS]; /* owned */
 };
 

@@ -11,14 +11,16 @@
 #include <string.h>
 
 #include "comm/comm.h"
+#include "mem/gpu.h"
 #include "plugin/context.h"
 #include "plugin/helper_cpu.h"
-#include "plugin/place.h"
+#include "plugin/presence.h"
 #include "plugin/registry.h"
 #include "plugin/tuner.h"
 #include "plugin/worker.h"
+#include "shm/place.h"
 
-enum { HANDLE_VERSION = 1, CONNECT_MS = 30000, WARM_UP_BYTES = 4096 };
+enum { HANDLE_VERSION = 2, CONNECT_MS = 30000, WARM_UP_BYTES = 4096 };
 enum { BUSY_THREADS = 2 };                                /* of a rank: NCCL's progress thread and the worker */
 static const uint64_t HANDLE_MAGIC = 0x6c6c6f636d6873ull; /* "shmcoll" */
 static const uint32_t LISTEN_MAGIC = 0x6c697374, COLL_MAGIC = 0x636f6c6c, REQUEST_MAGIC = 0x72657175;
@@ -30,7 +32,8 @@ struct handle {
   uint32_t check; /* of the rest */
   uint8_t id[SHMI_ID_BYTES];
   struct shmi_place place;
-  uint64_t tuning; /* what the tuner goes by */
+  uint64_t tuning;  /* what the tuner goes by */
+  uint64_t present; /* 1: has a presence */
 };
 _Static_assert(sizeof(struct handle) <= NCCL_NET_HANDLE_BYTES, "NCCL passes so many bytes on");
 
@@ -38,6 +41,7 @@ struct listener {
   uint32_t magic;
   struct shmi_plugin_log log;
   struct handle handle;
+  struct shmi_presence presence; /* if handle.present */
 };
 
 struct coll;
@@ -92,6 +96,7 @@ nccl_result_t shmi_collnet_listen(const struct shmi_plugin_log *log, int device,
   if (result == SHMCCL_SUCCESS) result = shmi_place_find(&l->handle.place);
   shmi_plugin_log_leave(before);
   if (result != SHMCCL_SUCCESS) return free(l), shmi_plugin_result(result);
+  l->handle.present = (uint64_t)shmi_presence_begin(&l->presence, l->handle.id, &l->log);
   l->handle.check = check_of(&l->handle);
   memset(handle, 0, NCCL_NET_HANDLE_BYTES);
   memcpy(handle, &l->handle, sizeof l->handle);
@@ -102,6 +107,7 @@ nccl_result_t shmi_collnet_listen(const struct shmi_plugin_log *log, int device,
 nccl_result_t shmi_collnet_close_listen(void *listen_comm) {
   struct listener *l = listen_comm;
   if (!is_listener(l)) return misuse("closeListen: this is no listen object");
+  if (l->handle.present) shmi_presence_end(&l->presence);
   l->magic = 0;
   free(l);
   return NCCL_SUCCESS;
@@ -111,7 +117,7 @@ static nccl_result_t check_place(const struct listener *l, const struct handle *
   char who[64];
   snprintf(who, sizeof who, "CollNet connect: rank %d", rank);
   const struct shmi_log_sink before = shmi_plugin_log_enter(&l->log);
-  const shmccl_result_t result = shmi_place_check(&h->place, who);
+  const shmccl_result_t result = shmi_place_check(&h->place, who, SHMI_ONE_HOST_ONLY);
   shmi_plugin_log_leave(before);
   return shmi_plugin_result(result);
 }
@@ -156,23 +162,45 @@ static nccl_result_t check_handles(const struct listener *l, void *handles[], in
 
 /* ---- connect ----------------------------------------------------------------------------------------------------- */
 
+/* The first larger call allocates the staging: a full /dev/shm shall show now, while NCCL can do without CollNet. And
+ * no rank comes out of it before all are in it, so nobody looks for a listener that has been closed. */
+static shmccl_result_t warm_up(shmccl_comm_t *comm) {
+  uint8_t nothing[WARM_UP_BYTES] = {0};
+  return shmccl_allreduce(nothing, nothing, sizeof nothing, SHMCCL_UINT8, SHMCCL_SUM, comm, NULL);
+}
+
 /* The ranks come from one exchange of NCCL's, so they are here soon or never; later a rank may be as late as a user's
  * program is. */
-static shmccl_result_t meet(const uint8_t id[SHMI_ID_BYTES], int nranks, int rank, shmccl_comm_t **comm) {
+static shmccl_result_t meet(const uint8_t id[SHMI_ID_BYTES], int nranks, int rank,
+                            const struct shmi_attendance *attendance, shmccl_comm_t **comm) {
+  const struct shmi_watch watch = {shmi_attendance_look, attendance};
   shmi_options_t options;
   SHMI_RETURN_IF_ERROR(shmi_options_read(NULL, &options));
   options.memory = SHMCCL_MEMORY_HOST;
   const uint64_t timeout_ms = options.timeout_ms;
   if (options.timeout_ms > CONNECT_MS) options.timeout_ms = CONNECT_MS;
-  SHMI_RETURN_IF_ERROR(shmi_comm_create(comm, nranks, id, rank, &options));
+  SHMI_RETURN_IF_ERROR(shmi_comm_create_watched(comm, nranks, id, rank, &options, &watch, SHMI_GPU_CURRENT));
   (*comm)->oversubscribed = shmi_comm_oversubscribed(*comm, BUSY_THREADS);
-  /* The first larger call allocates the staging: a full /dev/shm shall show now, while NCCL can do without CollNet. */
-  uint8_t nothing[WARM_UP_BYTES] = {0};
-  const shmccl_result_t result =
-      shmccl_allreduce(nothing, nothing, sizeof nothing, SHMCCL_UINT8, SHMCCL_SUM, *comm, NULL);
+  const shmccl_result_t result = warm_up(*comm);
   if (result != SHMCCL_SUCCESS) return shmccl_comm_destroy(*comm), result;
   (*comm)->options.timeout_ms = timeout_ms;
   return SHMCCL_SUCCESS;
+}
+
+static shmccl_result_t meet_all(void *handles[], int nranks, int rank, shmccl_comm_t **comm) {
+  struct shmi_attendance *attendance = calloc(1, sizeof *attendance);
+  if (!attendance) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a CollNet communicator: %m");
+  struct handle first, h;
+  shmccl_result_t result = SHMCCL_SUCCESS;
+  memcpy(&first, handles[0], sizeof first);
+  for (int r = 0; r < nranks && result == SHMCCL_SUCCESS; r++) {
+    memcpy(&h, handles[r], sizeof h);
+    result = shmi_attendance_add(attendance, r != rank && h.present ? h.id : NULL);
+  }
+  if (result == SHMCCL_SUCCESS) result = meet(first.id, nranks, rank, attendance, comm);
+  shmi_attendance_end(attendance);
+  free(attendance);
+  return result;
 }
 
 static nccl_result_t make_coll(const struct listener *l, shmccl_comm_t *comm, int nranks, int rank, void **coll_comm) {
@@ -191,10 +219,8 @@ nccl_result_t shmi_collnet_connect(void *handles[], int nranks, int rank, void *
   shmccl_comm_t *comm;
   if (!is_listener(l) || !handles || !coll_comm) return misuse("connect: no listen object, or a NULL pointer");
   SHMI_PLUGIN_RETURN_IF_ERROR(check_handles(l, handles, nranks, rank));
-  struct handle first;
-  memcpy(&first, handles[0], sizeof first);
   const struct shmi_log_sink before = shmi_plugin_log_enter(&l->log);
-  const shmccl_result_t met = meet(first.id, nranks, rank, &comm);
+  const shmccl_result_t met = meet_all(handles, nranks, rank, &comm);
   shmi_plugin_log_leave(before);
   if (met != SHMCCL_SUCCESS) return shmi_plugin_result(met);
   const nccl_result_t result = make_coll(l, comm, nranks, rank, coll_comm);

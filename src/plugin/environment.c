@@ -9,6 +9,7 @@
 
 #include "base/ordering.h"
 #include "comm/comm.h"
+#include "topo/peers.h"
 
 /* ---- what the environment says ---------------------------------------------------------------------------------- */
 

@@ -20,10 +20,4 @@ int shmi_plugin_steps_aside(void);
 /* Whether SHMCCL_NET_GDR=1. */
 int shmi_plugin_offers_cuda(void);
 
-/* ---- peers.c ---- */
-
-/* What the driver says of the GPUs of this machine: 1 some pair can reach each other (P2P), 0 none can, or there are
- * no two, -1 it does not say. */
-int shmi_gpus_have_p2p(void);
-
 #endif

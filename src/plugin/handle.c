@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "plugin/net_layout.h"
+#include "plugin/tuner.h"
 
 static const char magic[8] = "shmccln";
 
@@ -17,7 +18,7 @@ static uint32_t check_of(struct shmi_handle h) {
 }
 
 shmccl_result_t shmi_handle_make(void *bytes, const uint8_t arena[SHMI_ID_BYTES], int link, uint64_t key) {
-  struct shmi_handle h = {.version = SHMI_NET_VERSION, .key = key, .link = (uint32_t)link};
+  struct shmi_handle h = {.version = SHMI_NET_VERSION, .key = key, .link = (uint32_t)link, .tuner = shmi_tuner_model()};
   memcpy(h.magic, magic, sizeof magic);
   memcpy(h.arena, arena, SHMI_ID_BYTES);
   SHMI_RETURN_IF_ERROR(shmi_place_find(&h.place));
@@ -25,6 +26,16 @@ shmccl_result_t shmi_handle_make(void *bytes, const uint8_t arena[SHMI_ID_BYTES]
   memset(bytes, 0, NCCL_NET_HANDLE_BYTES);
   memcpy(bytes, &h, sizeof h);
   return SHMCCL_SUCCESS;
+}
+
+/* Ranks that choose algorithms by different costs, or some by NCCL's own, hang sooner or later. */
+static shmccl_result_t check_tuner(const struct shmi_handle *h) {
+  const uint32_t mine = shmi_tuner_model();
+  if (h->tuner == mine) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                    "cannot connect: the tuner is %s in the peer (pid %u) and %s here: give all ranks the same "
+                    "SHMCCL_TUNER and libnccl-net-shmccl.so",
+                    h->tuner ? "on" : "off", h->place.pid, mine ? "on" : "off");
 }
 
 shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *out) {
@@ -40,7 +51,8 @@ shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *out) {
                       h.version, (unsigned)SHMI_NET_VERSION);
   if (h.check != check_of(h) || h.link >= SHMI_NET_LINKS)
     return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "cannot connect: the peer's handle was damaged on its way");
-  SHMI_RETURN_IF_ERROR(shmi_place_check(&h.place, "the peer"));
+  SHMI_RETURN_IF_ERROR(shmi_place_check(&h.place, "the peer", SHMI_ONE_HOST_ONLY));
+  SHMI_RETURN_IF_ERROR(check_tuner(&h));
   *out = h;
   return SHMCCL_SUCCESS;
 }

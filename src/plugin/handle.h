@@ -8,7 +8,7 @@
 #define SHMI_PLUGIN_HANDLE_H
 
 #include "plugin/nccl_abi.h"
-#include "plugin/place.h"
+#include "shm/place.h"
 #include "shm/segment.h"
 
 struct shmi_handle {
@@ -19,14 +19,14 @@ struct shmi_handle {
   uint64_t key;
   struct shmi_place place; /* the listener's */
   uint32_t link;
-  uint32_t unused; /* zero: there are no bytes that nobody wrote */
+  uint32_t tuner; /* what the listener's tuner goes by */
 };
 _Static_assert(sizeof(struct shmi_handle) <= NCCL_NET_HANDLE_BYTES, "handle");
 
 /* Fills NCCL_NET_HANDLE_BYTES bytes. */
 shmccl_result_t shmi_handle_make(void *bytes, const uint8_t arena[SHMI_ID_BYTES], int link, uint64_t key);
 
-/* Reads them: damaged, of another version, of another host or another /dev/shm are errors. */
+/* Reads them: damaged, of another version, of another host or another /dev/shm, of another tuner are errors. */
 shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *handle);
 
 #endif

@@ -52,6 +52,8 @@ struct shmi_net_comm {
   uint32_t emptied;              /* sender: by the receiver, as last seen */
   struct shmi_distance distance; /* sender: of the receiver's core */
   uint64_t checked_ns;           /* when the peer was last looked at; 0: not in this wait */
+  uint64_t watched_ns;           /* sender: when the receiver's progress was last looked at, */
+  uint32_t watched;              /* and what was emptied then */
   shmccl_result_t failed;
   struct shmi_counters counters;
   struct shmi_context *context;

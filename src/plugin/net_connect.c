@@ -63,8 +63,8 @@ static void tie(struct shmi_net_comm *c, struct shmi_arena *arena, int link) {
   c->link_index = link;
   c->link = shmi_arena_link(arena, link);
   c->ring = shmi_arena_ring(arena, link);
-  c->piece_bytes = c->link->owner.piece_bytes;
-  c->is_direct = c->link->sender.process == arena->process;
+  c->piece_bytes = arena->piece_bytes[link];
+  c->is_direct = arena->direct[link].is_within;
 }
 
 shmccl_result_t shmi_net_connect(struct shmi_context *context, const void *handle, struct shmi_net_comm **out) {

@@ -24,12 +24,12 @@
 
 #define SHMI_NET_MAGIC 0x74656e6d6873ull /* "shmnet" */
 enum {
-  SHMI_NET_VERSION = 1, /* of this layout, the protocol and the handle */
+  SHMI_NET_VERSION = 2, /* of this layout, the protocol and the handle */
   SHMI_NET_LINKS = 64,
   SHMI_NET_PIECES = 16,
   SHMI_NET_PIECE_LINE = 512,
   SHMI_NET_INLINE = SHMI_NET_PIECE_LINE - 16,
-  SHMI_NET_RING_MOST = 1 << 20, /* docs/plugin.md: as large as a core's own cache */
+  SHMI_NET_RING_MOST = 6 << 20,
   SHMI_NET_RING_LEAST = 64 << 10,
   SHMI_NET_LOCK = 128, /* behind the ranks' and the sweeper's */
 };
@@ -53,7 +53,7 @@ struct shmi_net_owner_line {
 struct shmi_net_sender_line {
   uint32_t state; /* published */
   uint32_t pid;
-  uint64_t process; /* equal to the owner's: both ends are in one process, and can read each other's buffers */
+  uint64_t process;
   uint8_t pad[SHMI_LINE - 16];
 };
 
@@ -66,17 +66,14 @@ struct shmi_net_receiver_line {
 enum shmi_net_path {
   SHMI_NET_INLINED, /* the whole message is in `payload` */
   SHMI_NET_RING,    /* in the link's ring, at place number % SHMI_NET_PIECES */
-  SHMI_NET_DIRECT,  /* within one process: `address` is the whole message */
+  SHMI_NET_DIRECT,  /* within one process: struct shmi_direct_message (arena.h) */
   SHMI_NET_PATHS
 };
 
 struct shmi_net_piece {
   uint64_t word;  /* shmi_word(number, enum shmi_net_path); published */
   uint64_t bytes; /* of the message */
-  union {
-    uint8_t payload[SHMI_NET_INLINE];
-    const uint8_t *address;
-  };
+  uint8_t payload[SHMI_NET_INLINE];
 };
 
 struct shmi_net_link {

@@ -14,6 +14,7 @@
 
 /* What one call moves at most: the caller's thread has other connections to look after. */
 enum { SHARE = 256 << 10 };
+enum { FETCHED = 1024 }; /* messages up to here find the lines of their place fetched ahead */
 static const uint64_t CHECK_NS = 20000000;
 
 /* ---- errors ---------------------------------------------------------------------------------------------------------
@@ -103,6 +104,30 @@ static void stage(const struct shmi_net_comm *c, uint8_t *place, const uint8_t *
   shmi_stream_fence();
 }
 
+static struct shmi_direct_message *direct_of(const struct shmi_net_comm *c, uint32_t number) {
+  return &c->arena->direct[c->link_index].message[number % SHMI_NET_PIECES];
+}
+
+/* A hint. Compilers take the one for reading unless told of the processor; this one does nothing where it is unknown.
+ */
+static void fetch_to_write(const uint8_t *from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64)
+#ifdef __x86_64__
+    __asm__ volatile("prefetchw %0" ::"m"(from[at]));
+#else
+    __builtin_prefetch(from + at, 1);
+#endif
+}
+
+/* Takes the lines of the next place from the receiver's cache, where its last message was read, before the next message
+ * needs them: as many as this one had. */
+static void prepare_next(const struct shmi_net_comm *c, const struct shmi_net_request *r, size_t bytes) {
+  const uint32_t place = (c->pieces + 1) % SHMI_NET_PIECES;
+  const uint8_t *piece = (const uint8_t *)&c->link->piece[place];
+  fetch_to_write(piece, offsetof(struct shmi_net_piece, payload) + (r->path == SHMI_NET_INLINED ? bytes : 0));
+  if (r->path == SHMI_NET_RING) fetch_to_write(c->ring + place * c->piece_bytes, bytes);
+}
+
 /* Sends the next piece of r; returns how many bytes that took to copy. */
 static size_t send_piece(struct shmi_net_comm *c, struct shmi_net_request *r) {
   const uint32_t number = ++c->pieces;
@@ -116,14 +141,30 @@ static size_t send_piece(struct shmi_net_comm *c, struct shmi_net_request *r) {
     stage(c, c->ring + number % SHMI_NET_PIECES * c->piece_bytes, r->data + r->moved, copied);
     r->moved += copied;
   } else {
-    p->address = r->data;
+    *direct_of(c, number) = (struct shmi_direct_message){number, r->data, r->bytes};
     r->moved = r->bytes;
     copied = 0;
   }
   p->bytes = r->bytes;
   r->number = number;
   shmi_publish64(&p->word, shmi_word(number, r->path));
+  if (r->bytes <= FETCHED) prepare_next(c, r, copied);
   return copied;
+}
+
+static int lacks_arrival(struct shmi_net_comm *c) { return shmi_observe32(&c->link->receiver.emptied) != c->pieces; }
+
+/* What is in the ring is done, but nothing more is sent to a receiver that has taken nothing for a while and is gone.
+ */
+static shmccl_result_t check_receiver(struct shmi_net_comm *c) {
+  const uint64_t now = shmi_coarse_now_ns();
+  const uint32_t before = c->watched;
+  int closed;
+  if (now - c->watched_ns < CHECK_NS) return SHMCCL_SUCCESS;
+  c->watched_ns = now;
+  c->watched = shmi_observe32(&c->link->receiver.emptied);
+  if (c->watched != before || c->watched == c->pieces) return SHMCCL_SUCCESS;
+  return is_gone(c, &closed) && lacks_arrival(c) ? report_gone(c, closed) : SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t progress_sender(struct shmi_net_comm *c) {
@@ -154,12 +195,19 @@ static int lacks_piece(struct shmi_net_comm *c) {
   return !has_come(c, &word);
 }
 
+/* Whether a piece can be what it says. */
+static int is_possible(const struct shmi_net_comm *c, uint32_t path, uint64_t bytes) {
+  const struct shmi_direct_message *d = direct_of(c, c->pieces + 1);
+  if (path == SHMI_NET_INLINED) return bytes <= SHMI_NET_INLINE;
+  if (path == SHMI_NET_RING) return !c->is_direct;
+  return path == SHMI_NET_DIRECT && c->is_direct && d->number == c->pieces + 1 && d->bytes == bytes;
+}
+
 /* A message's first piece says how long it is and how it comes. */
 static shmccl_result_t begin(struct shmi_net_comm *c, struct shmi_net_request *r, const struct shmi_net_piece *p,
                              uint32_t path) {
   const uint64_t bytes = p->bytes;
-  if (path >= SHMI_NET_PATHS || (path == SHMI_NET_INLINED && bytes > SHMI_NET_INLINE) ||
-      (path == SHMI_NET_DIRECT && !c->is_direct))
+  if (!is_possible(c, path, bytes))
     return fail(c, SHMCCL_ERROR_INTERNAL,
                 "the connection from pid %u holds a message that cannot be: its memory was "
                 "overwritten",
@@ -191,7 +239,7 @@ static size_t take_direct(struct shmi_net_comm *c, struct shmi_net_request *r, c
 static size_t take(struct shmi_net_comm *c, struct shmi_net_request *r, const struct shmi_net_piece *p) {
   const uint32_t place = (c->pieces + 1) % SHMI_NET_PIECES;
   size_t bytes = r->bytes - r->moved;
-  if (r->path == SHMI_NET_DIRECT) return take_direct(c, r, p->address);
+  if (r->path == SHMI_NET_DIRECT) return take_direct(c, r, direct_of(c, c->pieces + 1)->address);
   if (r->path == SHMI_NET_RING && bytes > c->piece_bytes) bytes = c->piece_bytes;
   if (bytes)
     shmi_deliver(r->data + r->moved, r->path == SHMI_NET_RING ? c->ring + place * c->piece_bytes : p->payload, bytes);
@@ -262,6 +310,7 @@ shmccl_result_t shmi_net_isend(struct shmi_net_comm *c, void *data, size_t bytes
                                struct shmi_net_request **request) {
   if (c->failed != SHMCCL_SUCCESS) return c->failed;
   SHMI_RETURN_IF_ERROR(check_buffer(c, "isend", data, bytes, mhandle));
+  SHMI_RETURN_IF_ERROR(check_receiver(c));
   SHMI_RETURN_IF_ERROR(
       post(c,
            &(struct shmi_net_request){
@@ -285,8 +334,6 @@ static int has_arrived(struct shmi_net_comm *c, const struct shmi_net_request *r
   c->emptied = shmi_observe32(&c->link->receiver.emptied);
   return (int32_t)(c->emptied - r->number) >= 0;
 }
-
-static int lacks_arrival(struct shmi_net_comm *c) { return shmi_observe32(&c->link->receiver.emptied) != c->pieces; }
 
 shmccl_result_t shmi_net_test(struct shmi_net_request *r, int *done, size_t *bytes) {
   *done = 0;

@@ -13,6 +13,9 @@
 /* The name of net, collnet and tuner: what NCCL_NET=shmccl chooses. */
 #define SHMI_PLUGIN_NAME "shmccl"
 
+/* For shmi_place_check. */
+#define SHMI_ONE_HOST_ONLY ": unset NCCL_NET_PLUGIN and NCCL_NET for jobs on several hosts"
+
 /* ---- log.c: lines for NCCL's log ------------------------------------------------------------------------------- */
 
 /* Where an object's lines go. NCCL's logger gets them all and filters by NCCL_DEBUG. A line that NCCL_DEBUG hides also

@@ -71,7 +71,8 @@ size_t shmi_layout_device_bytes(const struct shmi_header *h, uint64_t channels) 
 /* Message slots get at most a quarter of it. */
 static uint64_t choose_device_pair_bytes(const struct shmi_header *h, uint64_t budget) {
   uint64_t bytes = DEVICE_PAIR_MOST;
-  while (bytes > DEVICE_PAIR_LEAST && (uint64_t)h->nranks * h->nranks * SHMI_PAIR_SLOTS * bytes > budget / 4) bytes /= 2;
+  while (bytes > DEVICE_PAIR_LEAST && (uint64_t)h->nranks * h->nranks * SHMI_PAIR_SLOTS * bytes > budget / 4)
+    bytes /= 2;
   return bytes;
 }
 
@@ -99,6 +100,7 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   memset(h, 0, sizeof *h);
   h->magic = SHMI_MAGIC;
   h->layout_version = SHMI_LAYOUT_VERSION;
+  h->library_version = SHMI_LIBRARY_VERSION;
   h->nranks = (uint32_t)n;
   h->budget_bytes = staging_bytes;
   staging_bytes -= lay_device(h, n, staging_bytes);
@@ -133,6 +135,7 @@ const char *shmi_layout_check(const struct shmi_header *h, uint64_t file_bytes) 
   if (!shmi_thresholds_valid(&h->options.thresholds)) return "its thresholds are impossible";
   if (h->window_bytes < SHMI_LINE || h->window_bytes > h->slot_bytes) return "its window is impossible";
   expected.window_bytes = h->window_bytes;
+  memcpy(expected.id, h->id, sizeof expected.id);
   if (memcmp(h, &expected, sizeof expected)) return "its layout is inconsistent";
   return NULL;
 }

@@ -1,7 +1,8 @@
 /*
  * layout.h - what lies where in a communicator's segment. Shared by all ranks and CUDA kernels.
  *
- *   header | control of rank 0 | ... | staging of rank 0 | ... | device pairs of rank 0 | ... | channel 0 | channel 1 | ...
+ *   header | control of rank 0 | ... | staging of rank 0 | ... | device pairs of rank 0 | ... | channel 0 | channel 1 |
+ * ...
  *
  * control of a rank, 128-byte lines that this rank alone writes:
  *   member      who it is: written at attach, `state` last
@@ -9,6 +10,7 @@
  *   abort       why it gave up: `cause` last
  *   step[2]     word of the newest step of either parity, and up to SHMI_INLINE_BYTES of payload beside it
  *   beacon      a line that is written now and then, for peers to time their reading of it (comm/distance.c)
+ *   counts      how many collectives it has entered, for ranks that wait in vain
  *   channel[c]  as step, for channel c
  *   pair_out[n] for each peer: the words of the message slots toward it
  *   pair_in[n]  for each peer: how many of its message slots this rank has emptied
@@ -37,39 +39,53 @@
 #include "base/options.h"
 #include "base/ordering.h"
 
-#define SHMI_MAGIC          0x6c63636d6873ull /* "shmccl" */
+#define SHMI_MAGIC 0x6c63636d6873ull /* "shmccl" */
+/* tests/crash builds a library of other versions. */
+#ifndef SHMI_LAYOUT_VERSION
 #define SHMI_LAYOUT_VERSION 3u
-#define SHMI_LINE           128
-#define SHMI_STEP_BYTES     512
-#define SHMI_PAGE           4096
-#define SHMI_INLINE_BYTES   (SHMI_STEP_BYTES - 16)
-#define SHMI_PAIR_SLOTS     4
-#define SHMI_CHANNELS_MOST  8
+#endif
+#ifndef SHMI_LIBRARY_VERSION
+#define SHMI_LIBRARY_VERSION SHMCCL_VERSION_CODE
+#endif
+#define SHMI_LINE          128
+#define SHMI_STEP_BYTES    512
+#define SHMI_PAGE          4096
+#define SHMI_INLINE_BYTES  (SHMI_STEP_BYTES - 16)
+#define SHMI_PAIR_SLOTS    4
+#define SHMI_CHANNELS_MOST 8
 
 struct shmi_header {
   uint64_t magic;
   uint32_t layout_version;
   uint32_t nranks;
   uint64_t total_bytes;
+  uint64_t library_version; /* up to here the same in all versions */
   uint64_t control_offset, control_stride;
   uint64_t staging_offset, staging_stride;
   uint64_t slot_bytes, lane_bytes;
   uint64_t pair_bytes, pair_places;
-  uint64_t device_offset, channel_stride; /* the latter: of a rank in a channel */
+  uint64_t device_offset, channel_stride;              /* the latter: of a rank in a channel */
   uint64_t channels, channel_slot_bytes, packet_bytes; /* 0 channels: no room for device memory */
   uint64_t device_pair_bytes;
   uint64_t window_bytes;  /* of a slot: what the data of successive steps wanders through */
   uint64_t budget_bytes;  /* what the sizes above were made from */
   shmi_options_t options; /* rank 0's; the others compare theirs */
+  uint8_t id[16];         /* the communicator's: the file may have been given another's name */
 };
+
+/* The end of the header's page, in all versions: 0, or what a rank of another version wrote as it left. */
+enum { SHMI_REFUSAL_AT = SHMI_PAGE - 8 };
+SHMI_FN uint64_t shmi_refusal(int rank, uint32_t library_version) {
+  return (uint64_t)(rank + 1) << 32 | library_version;
+}
 
 enum shmi_member_state { SHMI_MEMBER_ABSENT = 0, SHMI_MEMBER_ATTACHED = 1, SHMI_MEMBER_LEFT = 2 };
 
 struct shmi_member {
-  uint32_t state; /* enum shmi_member_state; published */
-  uint32_t pid;   /* in its own pid namespace: for messages only */
-  int32_t node;   /* NUMA node at attach, -1 if unknown */
-  uint32_t quota; /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
+  uint32_t state;           /* enum shmi_member_state; published */
+  uint32_t pid;             /* in its own pid namespace: for messages only */
+  int32_t node;             /* NUMA node at attach, -1 if unknown */
+  uint32_t quota;           /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
   uint32_t device_channels; /* that it has allocated; 0: it has no GPU in use */
   uint32_t registered;      /* of those of all ranks, for its GPU, plus 1; 0: not known yet; published */
   uint8_t pad[SHMI_LINE - 24];
@@ -88,7 +104,8 @@ struct shmi_abort_line {
   int32_t culprit, finder;  /* ranks; culprit -1: none */
   uint32_t has_call;        /* whether this rank was in a collective: */
   struct shmi_call_id call; /* this one */
-  uint8_t pad[SHMI_LINE - 40];
+  uint64_t late;            /* after a time limit: all the ranks that were lacking, a bit each */
+  uint8_t pad[SHMI_LINE - 48];
 };
 
 /* Small messages need no line but these four: a slot's would be three more, elsewhere. */
@@ -112,12 +129,20 @@ struct shmi_pair_out {
 
 struct shmi_pair_in {
   uint32_t emptied; /* pieces taken out of the peer's slots so far, on the circle; published */
-  uint8_t pad[SHMI_LINE - 4];
+  uint32_t pad;
+  struct shmi_message_id awaited; /* on a device: what the next piece should have been of, if it was of another */
+  uint8_t rest[SHMI_LINE - 24];
 };
 
 struct shmi_beacon {
   uint32_t lit;
   uint8_t pad[SHMI_LINE - 4];
+};
+
+/* Collectives entered so far on either kind of memory, of communicators that know both. */
+struct shmi_counts {
+  uint32_t host, device;
+  uint8_t pad[SHMI_LINE - 8];
 };
 
 struct shmi_control {
@@ -127,6 +152,7 @@ struct shmi_control {
   struct shmi_step_line step[2];
   uint8_t gap[7 * SHMI_LINE]; /* keeps the beacon out of what processors fetch ahead of the lines above */
   struct shmi_beacon beacon;
+  struct shmi_counts counts;
   struct shmi_step_line channel[SHMI_CHANNELS_MOST][2];
   /* struct shmi_pair_out [nranks], struct shmi_pair_in [nranks] follow, twice */
 };
@@ -136,14 +162,15 @@ struct shmi_control {
 #else
 #define SHMI_ASSERT_LAYOUT(condition) _Static_assert(condition, #condition)
 #endif
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_header) <= SHMI_PAGE);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_header) <= SHMI_REFUSAL_AT);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_header, total_bytes) == 16);
+SHMI_ASSERT_LAYOUT(offsetof(struct shmi_header, library_version) == 24);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_member) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_out) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_in) == SHMI_LINE);
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 11 * SHMI_LINE + (2 + 2 * SHMI_CHANNELS_MOST) * SHMI_STEP_BYTES);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 12 * SHMI_LINE + (2 + 2 * SHMI_CHANNELS_MOST) * SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_control, step) == 3 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_step_line, payload) % 16 == 0);
 

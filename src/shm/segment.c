@@ -30,13 +30,17 @@ enum { NAME_HEX = 2 * SHMI_ID_BYTES };
 
 static void name_prefix(char out[32]) { snprintf(out, 32, "shmccl-%u-", (unsigned)geteuid()); }
 
-static shmccl_result_t make_path(char path[PATH_MAX], const uint8_t id[SHMI_ID_BYTES]) {
+/* False if it is too long. */
+static int write_path(char path[PATH_MAX], const uint8_t id[SHMI_ID_BYTES]) {
   char prefix[32], hex[NAME_HEX + 1];
   name_prefix(prefix);
   for (int i = 0; i < SHMI_ID_BYTES; i++) snprintf(hex + 2 * i, 3, "%02x", id[i]);
-  if (snprintf(path, PATH_MAX, "%s/%s%s", shmi_option_shm_dir(), prefix, hex) >= PATH_MAX)
-    return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "SHMCCL_SHM_DIR is too long: give a shorter path");
-  return SHMCCL_SUCCESS;
+  return snprintf(path, PATH_MAX, "%s/%s%s", shmi_option_shm_dir(), prefix, hex) < PATH_MAX;
+}
+
+static shmccl_result_t make_path(char path[PATH_MAX], const uint8_t id[SHMI_ID_BYTES]) {
+  if (write_path(path, id)) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "SHMCCL_SHM_DIR is too long: give a shorter path");
 }
 
 /* ---- allocation ---------------------------------------------------------------------------------------------- */
@@ -50,6 +54,7 @@ static int allocate(int fd, size_t offset, size_t length) {
       offset += piece, length -= piece;
     else if (errno != EINTR)
       return errno;
+    SHMI_POINT("piece allocated");
   }
   return 0;
 }
@@ -178,6 +183,7 @@ void shmi_segment_sweep(void) {
 static shmccl_result_t open_nameless(int *fd) {
   *fd = open(shmi_option_shm_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (*fd < 0) return cannot_use_folder(errno);
+  SHMI_POINT("file opened");
   if (!fchmod(*fd, 0600)) return SHMCCL_SUCCESS; /* whatever the umask */
   shmccl_result_t result = cannot_use_folder(errno);
   close(*fd);
@@ -227,12 +233,15 @@ static shmccl_result_t fill(struct shmi_segment *s, int fd, const struct shmi_co
   int error = ftruncate(fd, (off_t)contents->bytes) ? errno : allocate(fd, 0, contents->allocated);
   if (error) return no_space(contents->allocated, error);
   SHMI_RETURN_IF_ERROR(map(s, fd, contents->bytes));
+  SHMI_POINT("file sized and mapped");
   memcpy(s->base, contents->head, contents->head_bytes);
   return SHMCCL_SUCCESS;
 }
 
 static shmccl_result_t claim(struct shmi_segment *s, int rank) {
+  SHMI_POINT("before the lock");
   int error = shmi_liveness_claim(s->lock_fd, rank);
+  SHMI_POINT("after the lock");
   if (!error) return SHMCCL_SUCCESS;
   if (error == EAGAIN || error == EACCES)
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
@@ -245,7 +254,10 @@ static shmccl_result_t claim(struct shmi_segment *s, int rank) {
 
 static shmccl_result_t link_name(struct shmi_segment *s, int fd) {
   for (int tries = 0; tries < 100; tries++) {
-    if (!linkat(AT_FDCWD, path_of(fd).text, AT_FDCWD, s->path, AT_SYMLINK_FOLLOW)) return s->named = 1, SHMCCL_SUCCESS;
+    if (!linkat(AT_FDCWD, path_of(fd).text, AT_FDCWD, s->path, AT_SYMLINK_FOLLOW)) {
+      SHMI_POINT("named");
+      return s->named = 1, SHMCCL_SUCCESS;
+    }
     if (errno != EEXIST) return shmi_error(SHMCCL_ERROR_SYSTEM, "cannot name %s: %m: is /proc mounted?", s->path);
     if (!bury(AT_FDCWD, s->path)) usleep(1000); /* a sweeper may be at it */
     struct stat st;
@@ -284,6 +296,7 @@ shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHM
   const size_t control = shmi_layout_control_bytes(nranks);
   struct shmi_header header;
   SHMI_RETURN_IF_ERROR(plan(&header, nranks, options));
+  memcpy(header.id, id, sizeof header.id);
   SHMI_RETURN_IF_ERROR(
       shmi_segment_make(s, id, &(struct shmi_contents){header.total_bytes, control, &header, sizeof header}));
   s->header = header;
@@ -291,8 +304,25 @@ shmccl_result_t shmi_segment_create(struct shmi_segment *s, const uint8_t id[SHM
 }
 
 void shmi_segment_unlink(struct shmi_segment *s) {
-  if (s->named) unlink(s->path);
+  if (!s->named) return;
+  SHMI_POINT("before the name goes");
+  unlink(s->path);
+  SHMI_POINT("after the name went");
   s->named = 0;
+}
+
+/* Silent: the trouble itself has been reported. A size needs no memory, which may be what is lacking. */
+void shmi_segment_refuse(const uint8_t id[SHMI_ID_BYTES], shmccl_result_t cause, unsigned ms) {
+  struct shmi_segment s = {.lock_fd = -1};
+  if (!write_path(s.path, id)) return;
+  const int fd = open(shmi_option_shm_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd < 0) return;
+  if (!fchmod(fd, 0600) && !ftruncate(fd, (off_t)cause)) s.lock_fd = shmi_liveness_open(path_of(fd).text, 0);
+  if (s.lock_fd >= 0 && !shmi_liveness_claim(s.lock_fd, 0))
+    s.named = !linkat(AT_FDCWD, path_of(fd).text, AT_FDCWD, s.path, AT_SYMLINK_FOLLOW);
+  close(fd);
+  if (s.named) usleep(ms * 1000);
+  shmi_segment_detach(&s, 0);
 }
 
 /* ---- attaching ----------------------------------------------------------------------------------------------- */
@@ -305,14 +335,50 @@ static shmccl_result_t check_owner(const struct shmi_segment *s, int fd) {
                     (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
 }
 
-static shmccl_result_t check_header(const struct shmi_segment *s, int rank, struct shmi_header *h) {
+struct shmi_version_text shmi_version_text(uint32_t library, uint32_t layout) {
+  struct shmi_version_text v;
+  int length = snprintf(v.text, sizeof v.text, "%u.%u.%u", library / 10000, library / 100 % 100, library % 100);
+  if (layout) snprintf(v.text + length, sizeof v.text - (size_t)length, " (layout %u)", layout);
+  return v;
+}
+
+/* Rank 0 is told too: it would wait for this rank until its time limit. */
+static shmccl_result_t check_version(const struct shmi_segment *s, int rank, const struct shmi_header *h) {
+  const uint64_t refusal = shmi_refusal(rank, SHMI_LIBRARY_VERSION);
+  if (h->magic != SHMI_MAGIC ||
+      (h->layout_version == SHMI_LAYOUT_VERSION && h->library_version == SHMI_LIBRARY_VERSION))
+    return SHMCCL_SUCCESS;
+  if (pwrite(s->lock_fd, &refusal, sizeof refusal, SHMI_REFUSAL_AT) < 0) SHMI_INFO("%s: %m", s->path);
+  return shmi_error(SHMCCL_ERROR_MISMATCH,
+                    "rank 0 runs shmccl %s, rank %d runs %s (%s): all ranks must load the same libshmccl",
+                    shmi_version_text((uint32_t)h->library_version, h->layout_version).text, rank,
+                    shmi_version_text(SHMI_LIBRARY_VERSION, SHMI_LAYOUT_VERSION).text, s->path);
+}
+
+/* A maker that could not make it tells so by a size that is none. */
+static shmccl_result_t check_refusal(const struct shmi_segment *s) {
+  struct stat st;
+  if (fstat(s->lock_fd, &st) || st.st_size == 0 || st.st_size > SHMCCL_ERROR_CUDA) return SHMCCL_SUCCESS;
+  return shmi_error((shmccl_result_t)st.st_size,
+                    "rank 0 failed: %s: it could not create the communicator; its own log says why",
+                    shmccl_error_string((shmccl_result_t)st.st_size));
+}
+
+static shmccl_result_t check_header(const struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank,
+                                    struct shmi_header *h) {
   struct stat st;
   const char *wrong = "its header cannot be read";
-  if (pread(s->lock_fd, h, sizeof *h, 0) == (ssize_t)sizeof *h && !fstat(s->lock_fd, &st))
+  if (pread(s->lock_fd, h, sizeof *h, 0) == (ssize_t)sizeof *h && !fstat(s->lock_fd, &st)) {
+    SHMI_RETURN_IF_ERROR(check_version(s, rank, h));
     wrong = shmi_layout_check(h, (uint64_t)st.st_size);
+  }
   if (wrong)
     return shmi_error(SHMCCL_ERROR_INVALID_USAGE, "cannot use %s: %s: all ranks must load the same libshmccl", s->path,
                       wrong);
+  if (memcmp(h->id, id, sizeof h->id))
+    return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                      "%s is another communicator's: somebody has given it this name: keep others from writing to %s",
+                      s->path, shmi_option_shm_dir());
   if (rank >= (int)h->nranks)
     return shmi_error(SHMCCL_ERROR_MISMATCH,
                       "this is rank %d, but rank 0 was told that there are %u ranks: pass the same "
@@ -330,8 +396,10 @@ shmccl_result_t shmi_segment_map(struct shmi_segment *s, size_t bytes) {
 }
 
 /* With a living segment open as lock_fd: check, claim, map. */
-static shmccl_result_t join(struct shmi_segment *s, int rank) {
-  SHMI_RETURN_IF_ERROR(check_header(s, rank, &s->header));
+static shmccl_result_t join(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank) {
+  SHMI_POINT("segment found");
+  SHMI_RETURN_IF_ERROR(check_refusal(s));
+  SHMI_RETURN_IF_ERROR(check_header(s, id, rank, &s->header));
   SHMI_RETURN_IF_ERROR(claim(s, rank));
   return shmi_segment_map(s, s->header.total_bytes);
 }
@@ -361,7 +429,7 @@ shmccl_result_t shmi_segment_open(struct shmi_segment *s, const uint8_t id[SHMI_
 shmccl_result_t shmi_segment_attach(struct shmi_segment *s, const uint8_t id[SHMI_ID_BYTES], int rank) {
   SHMI_RETURN_IF_ERROR(shmi_segment_open(s, id));
   if (s->lock_fd < 0) return SHMCCL_SUCCESS;
-  shmccl_result_t result = join(s, rank);
+  shmccl_result_t result = join(s, id, rank);
   if (result != SHMCCL_SUCCESS) shmi_segment_detach(s, 0);
   return result;
 }
@@ -370,7 +438,9 @@ void shmi_segment_detach(struct shmi_segment *s, int forked) {
   if (!forked) {
     shmi_segment_unlink(s);
     if (s->base) munmap(s->base, s->bytes);
+    SHMI_POINT("unmapped");
     if (s->lock_fd >= 0) shmi_liveness_release(s->lock_fd);
+    SHMI_POINT("lock gone");
   }
   s->base = NULL;
   s->lock_fd = -1;

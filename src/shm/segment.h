@@ -55,6 +55,16 @@ shmccl_result_t shmi_segment_map(struct shmi_segment *s, size_t bytes);
 /* Bytes free in the segment folder now; UINT64_MAX if it has no limit. */
 uint64_t shmi_segment_space(void);
 
+/* Rank 0, if it cannot create: for so long, a file without memory stands under the name, whose size tells `cause` to
+ * those who attach meanwhile. */
+void shmi_segment_refuse(const uint8_t id[SHMI_ID_BYTES], shmccl_result_t cause, unsigned ms);
+
+/* "0.1.0 (layout 2)" */
+struct shmi_version_text {
+  char text[48];
+};
+struct shmi_version_text shmi_version_text(uint32_t library, uint32_t layout);
+
 /* Rank 0, when all are attached: removes the name. */
 void shmi_segment_unlink(struct shmi_segment *s);
 

@@ -1,5 +1,5 @@
 /*
- * executor.h - the CPU executor of device code: what coll/device.h needs of a CUDA block, on threads.
+ * executor.h - the CPU executor of device code: what coll/device.h and messages.h need of a CUDA block, on threads.
  *
  * A block is several threads with a real barrier; every thread has a part of every operation, in tiles of 64 bytes. A
  * kernel ends for a thread where it returns; the first meeting of the next one is what ends it for the block.
@@ -113,7 +113,7 @@ static inline uint64_t shmi_block_reduce_last(const struct shmi_block *b) {
   return result;
 }
 
-#include "coll/device.h"
+#include "coll/messages.h"
 
 /* One thread's part of a kernel. */
 static inline int executor_run(struct shmi_block *b, const struct shmi_launch *launch, int channel) {
@@ -121,6 +121,12 @@ static inline int executor_run(struct shmi_block *b, const struct shmi_launch *l
   b->reduce = shmi_reduce_lookup((shmccl_datatype_t)launch->call.id.datatype, (shmccl_redop_t)launch->call.id.op);
   if (b->tid == 0) b->shared->left = b->shared->agreed = 0; /* seen by all behind the first meeting */
   return shmi_block_kernel(b, &b->shared->share, channel);
+}
+
+static inline int executor_run_group(struct shmi_block *b, const struct shmi_group *group, int lane) {
+  b->launch = &group->launch;
+  if (b->tid == 0) b->shared->left = b->shared->agreed = 0;
+  return shmi_block_lane(b, group, &b->shared->share, lane);
 }
 
 #endif

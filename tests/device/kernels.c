@@ -28,9 +28,32 @@ static cudaError_t run(const struct standin_launch *l) {
   return standin_run_grid(&with_shared, THREADS, run_thread);
 }
 
+static char group_symbol;
+
+const void *shmi_kernel_of_groups(void) { return &group_symbol; }
+
+static cudaError_t run_group_thread(const struct standin_thread *t) {
+  const struct shmi_group *group = t->launch->args[0];
+  struct shmi_block block = {
+      .tid = (int)t->tid, .nthreads = (int)t->nthreads, .barrier = t->barrier, .shared = t->shared};
+  return executor_run_group(&block, group, (int)t->block.x) && group->launch.trap ? cudaErrorLaunchFailure
+                                                                                  : cudaSuccess;
+}
+
+static cudaError_t run_group(const struct standin_launch *l) {
+  struct standin_launch with_shared = *l;
+  const struct shmi_group *group = l->args[0];
+  if (l->grid.x != group->nlanes || l->block.x != SHMI_KERNEL_THREADS) return cudaErrorLaunchFailure;
+  with_shared.shared_bytes = sizeof(struct executor_shared);
+  return standin_run_grid(&with_shared, THREADS, run_group_thread);
+}
+
+static const struct standin_kernel group_kernel = {
+    "shmi_group_kernel", run_group, 1, {sizeof(struct shmi_group)}, false};
 static const struct standin_kernel kernel = {"shmi_kernel", run, 1, {sizeof(struct shmi_launch)}, false};
 
 __attribute__((constructor)) static void register_kernels(void) {
+  standin_kernel_symbol(&group_symbol, &group_kernel);
   for (int type = 0; type < SHMCCL_DATATYPE_COUNT; type++)
     for (int op = 0; op < SHMCCL_REDOP_COUNT; op++) standin_kernel_symbol(&symbols[type][op], &kernel);
 }

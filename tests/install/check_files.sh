@@ -45,6 +45,11 @@ while read -r file; do
   case $paths in '' | '$ORIGIN/'*) ;; *) fail "$file looks for libraries in $paths" ;; esac
 done <"$work/binaries"
 
+# Every NCCL job would load a libnccl-net.so.
+[ -s "$libraries/libnccl-net-shmccl.so" ] || fail "no plugin"
+[ -s "$libraries/libshmccl-nccl.so" ] || fail "no front"
+[ -z "$(find "$prefix" -name libnccl-net.so)" ] || fail "a libnccl-net.so is installed"
+
 # Paths, in whatever file
 for path in "$source" "$build" "$work"; do
   if grep -rlF -- "$path" "$prefix" >"$work/log"; then fail "$path is named in: $(cat "$work/log")"; fi

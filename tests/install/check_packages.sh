@@ -18,7 +18,7 @@ if ! command -v dpkg-deb >/dev/null; then
   echo "dpkg-deb is not here: .deb packages not checked"
   exit 77
 fi
-quiet "$cmake" -S "$source" -B "$work/build" --preset deb
+quiet "$cmake" -S "$source" -B "$work/build" --preset deb -DSHMCCL_CUDA=OFF
 quiet "$cmake" --build "$work/build"
 quiet "$cpack" --config "$work/build/CPackConfig.cmake" -B "$work/deb"
 mkdir root
@@ -40,6 +40,7 @@ done
 has() { dpkg-deb -c "$work/deb/$1"_*.deb | grep -qE "$2" || fail "$1 has no $2"; }
 has libshmccl0 '/libshmccl\.so\.0 -> libshmccl\.so\.0\.'
 has libshmccl0 '/libnccl-net-shmccl\.so$'
+has libshmccl0 '/libshmccl-nccl\.so$'
 has libshmccl-dev '/include/shmccl\.h$'
 has libshmccl-dev '/libshmccl\.so -> libshmccl\.so\.0$'
 has libshmccl-dev '/libshmccl\.a$'

@@ -12,3 +12,13 @@ endif()
 
 add_test(NAME plugin_file COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_plugin_file.sh $<TARGET_FILE:nccl-net-shmccl>
   ${CMAKE_NM} ${PROJECT_SOURCE_DIR}/src/plugin/nccl-net-shmccl.map)
+
+# With the plugin's objects linked in: every call of the C library fails once, arenas are written into meanwhile.
+shmccl_add_test(NAME test_hostile SOURCES test_hostile.c ../harness.c ../faults.c TIMEOUT 240)
+if(TARGET test_hostile)
+  target_link_libraries(test_hostile PRIVATE shmccl_plugin_objects)
+  shmccl_wrap_calls(test_hostile)
+  if(NOT SHMCCL_SANITIZE STREQUAL "address")
+    target_compile_definitions(test_hostile PRIVATE FAULTS_STRIDE=3)
+  endif()
+endif()

@@ -16,7 +16,7 @@
 #include "collnet_rig.h"
 #include "plugin/helper_cpu.h"
 
-enum { COUNT = 1000, MANY = 1 << 16, LIMIT_S = 100 };
+enum { COUNT = 1000, MANY = 1 << 16, LIMIT_S = 100, VANISHED_S = 25 /* less than connect waits */ };
 
 static int post(const struct rig *rig, void *coll, float *values, void **request) {
   return rig_iallreduce(rig, coll, values, values, COUNT, NCCL_FLOAT32, NCCL_SUM, NULL, NULL, request);
@@ -178,7 +178,34 @@ static void wait_in_vain(int rank, int nranks, void *context) {
   setenv("SHMCCL_TIMEOUT_MS", "300", 1);
   void *listen_comm = rig_meet(&rig, plan->exchange, rank, nranks, handles);
   if (rank != 1) EXPECT(rig.connect(handles, nranks, rank, listen_comm, &coll), NCCL_REMOTE_ERROR, "rank");
+  rig_barrier(plan->exchange + 1, rank, nranks); /* until then rank 1 is there: only the time limit helps */
   CHECK(coll == NULL && rig.close_listen(listen_comm) == NCCL_SUCCESS);
+}
+
+/* Between listen and connect a rank dies, or closes what it listens on; which one, `variable` says. The others' limit
+ * is longer than the test's. */
+static void vanish(int rank, int nranks, void *context) {
+  const struct plan *plan = context;
+  const struct rig rig = rig_open(RIG_NEWEST);
+  const int victim = atoi(plan->variable);
+  void *handles[RIG_RANKS], *coll = NULL;
+  void *listen_comm = rig_meet(&rig, plan->exchange, rank, nranks, handles);
+  if (rank == victim) {
+    usleep(50000); /* the others are in connect by then, mostly */
+    if (!plan->value) kill(getpid(), SIGKILL);
+  } else {
+    EXPECT(rig.connect(handles, nranks, rank, listen_comm, &coll), NCCL_REMOTE_ERROR, plan->words);
+    rig_barrier(plan->exchange + 1, rank - (rank > victim), nranks - 1); /* or the other would miss this one too */
+  }
+  CHECK(coll == NULL && rig.close_listen(listen_comm) == NCCL_SUCCESS);
+}
+
+static void lose(const char *victim, const char *how, const char *words) {
+  struct harness_outcome outcomes[3];
+  struct plan plan = {.exchange = rig_exchanges(2), .variable = victim, .value = how, .words = words};
+  harness_outcomes(3, vanish, &plan, VANISHED_S, outcomes);
+  for (int r = 0; r < 3; r++)
+    CHECK_TEXT(!how && r == atoi(victim) ? outcomes[r].signal == SIGKILL : !outcomes[r].status, "rank %d", r);
 }
 
 /* ---- death and departure ----------------------------------------------------------------------------------------- */
@@ -354,6 +381,9 @@ int main(void) {
   refuse("SHMCCL_SHM_DIR", "/proc", NULL, NCCL_SYSTEM_ERROR, "rank 2 (pid ");
   refuse("SHMCCL_TUNER", "0", NULL, NCCL_INVALID_USAGE, "the tuner of rank 2 goes by another table");
   run(3, wait_in_vain);
+  lose("1", NULL, "rank 1 died");
+  lose("0", NULL, "rank 0 died"); /* who makes the segment */
+  lose("2", "closes", "rank 2 died or");
   harness_outcomes(3, die, &plan, LIMIT_S, outcomes);
   for (int r = 0; r < 3; r++) CHECK_TEXT(r == 1 ? outcomes[r].signal == SIGKILL : !outcomes[r].status, "rank %d", r);
   run(3, leave);

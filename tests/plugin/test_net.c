@@ -3,11 +3,18 @@
  * order, several tables at once. Both ends are in this process unless a case forks.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 
 #include "base/clock.h"
 #include "base/ordering.h"
@@ -108,6 +115,10 @@ static void foreign_handles(void) {
   try_handle(&h, NCCL_SYSTEM_ERROR, "another|ipc=host");
   h = right, h.version++;
   try_handle(&h, NCCL_INVALID_USAGE, "version|same libnccl-net-shmccl.so");
+  h = right, h.tuner = 0;
+  try_handle(&h, NCCL_INVALID_USAGE, "off in the peer|on here|SHMCCL_TUNER");
+  h = right, h.tuner++;
+  try_handle(&h, NCCL_INVALID_USAGE, "SHMCCL_TUNER|same|libnccl-net-shmccl.so");
   h = right, h.link = SHMI_NET_LINKS;
   try_handle(&h, NCCL_INVALID_ARGUMENT, "damaged");
   h = right, h.key ^= 1;
@@ -297,6 +308,151 @@ static void sender_leaves(void) {
   free(in);
 }
 
+/* In a child of its own: listens, tells the parent where, accepts. */
+static void *receive_from_pipe(int handles) {
+  char handle[NCCL_NET_HANDLE_BYTES];
+  void *own, *listener, *recv = NULL;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  CHECK(net->init(&own, 1, NULL, rig_logger, NULL) == NCCL_SUCCESS);
+  CHECK(net->listen(own, 0, handle, &listener) == NCCL_SUCCESS);
+  CHECK(write(handles, handle, sizeof handle) == sizeof handle);
+  while (!recv) CHECK(net->accept(listener, &recv, NULL) == NCCL_SUCCESS);
+  CHECK(net->close_listen(listener) == NCCL_SUCCESS);
+  return recv;
+}
+
+static void receive_nothing(int handles) {
+  receive_from_pipe(handles);
+  CHECK(write(handles, "", 1) == 1); /* accepted */
+  for (;;) pause();
+}
+
+/* The ring has room, so sends would go on being done; but nobody takes anything any more. */
+static void receiver_dies(void) {
+  char handle[NCCL_NET_HANDLE_BYTES], accepted;
+  uint64_t data = 1;
+  void *send = NULL, *request = NULL;
+  int handles[2], status;
+  CHECK(!pipe(handles));
+  const pid_t child = fork();
+  if (child == 0) receive_nothing(handles[1]);
+  CHECK(child > 0 && read(handles[0], handle, sizeof handle) == sizeof handle);
+  EXPECT_QUIETLY(net->connect(context, 0, handle, &send, NULL), NCCL_SUCCESS);
+  CHECK(read(handles[0], &accepted, 1) == 1);
+  EXPECT_QUIETLY(net->isend(send, &data, sizeof data, 0, NULL, NULL, &request), NCCL_SUCCESS);
+  CHECK(wait_for(request, NULL) == NCCL_SUCCESS);
+  CHECK(!kill(child, SIGKILL) && waitpid(child, &status, 0) == child);
+  usleep(100000); /* longer than the plugin waits before it asks the kernel */
+  EXPECT(net->isend(send, &data, sizeof data, 0, NULL, NULL, &request), NCCL_REMOTE_ERROR, "has died|messages to it");
+  EXPECT_QUIETLY(net->close_send(send), NCCL_SUCCESS);
+  close(handles[0]);
+  close(handles[1]);
+}
+
+/* ---- the steady state ---------------------------------------------------------------------------------------------
+ */
+
+#if !defined(__SANITIZE_ADDRESS__) && !HARNESS_SLOW
+static const size_t sizes[] = {8, 0, 600, 100000, 3};
+enum { SIZES = sizeof sizes / sizeof sizes[0], ROUNDS = 100, LARGEST = 100000 };
+
+/* What the plugin allocates while `counting`: its malloc is this one. */
+void *__libc_malloc(size_t bytes);               // NOLINT(bugprone-reserved-identifier)
+void *__libc_calloc(size_t count, size_t bytes); // NOLINT(bugprone-reserved-identifier)
+static _Thread_local int counting;
+static uint32_t allocations;
+void *malloc(size_t bytes) {
+  if (counting) shmi_note32(&allocations, allocations + 1);
+  return __libc_malloc(bytes);
+}
+void *calloc(size_t count, size_t bytes) {
+  if (counting) shmi_note32(&allocations, allocations + 1);
+  return __libc_calloc(count, bytes);
+}
+
+/* From here on the kernel ends the process for any system call of this thread but exit, and fcntl, by which a wait in
+ * vain asks whether the peer lives. */
+static void be_strict(void) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+  };
+  const struct sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+  CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+  CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+  counting = 1;
+}
+
+struct strict {
+  void *send, *recv; /* one of them */
+  uint32_t result;   /* 1: all went well */
+};
+
+static nccl_result_t start(const struct strict *s, uint8_t *data, size_t bytes, void **request) {
+  void *buffer = data;
+  size_t room = LARGEST;
+  int tag = 0;
+  if (s->send) return net->isend(s->send, data, bytes, tag, NULL, NULL, request);
+  return net->irecv(s->recv, 1, &buffer, &room, &tag, NULL, NULL, request);
+}
+
+/* Up to four messages under way. */
+static void *move_strictly(void *argument) {
+  static uint8_t data[4][LARGEST];
+  struct strict *s = argument;
+  void *requests[4] = {0};
+  unsigned started = 0, finished = 0;
+  int right = 1;
+  be_strict();
+  while (finished < ROUNDS * SIZES && right) {
+    void **next = &requests[started % 4];
+    if (started < ROUNDS * SIZES && started < finished + 4) {
+      right &= start(s, data[started % 4], sizes[started % SIZES], next) == NCCL_SUCCESS;
+      started += *next != NULL;
+    }
+    const size_t wanted = sizes[finished % SIZES];
+    int done = 0, bytes = (int)wanted;
+    right &= net->test(requests[finished % 4], &done, s->send ? NULL : &bytes) == NCCL_SUCCESS;
+    right &= !done || (size_t)bytes == wanted;
+    finished += done != 0;
+  }
+  shmi_publish32(&s->result, right && !allocations);
+  syscall(SYS_exit, 0);
+  return NULL;
+}
+
+static void move_all(struct strict s) {
+  pthread_t thread;
+  CHECK(!pthread_create(&thread, NULL, move_strictly, &s) && !pthread_join(thread, NULL));
+  CHECK(shmi_observe32(&s.result));
+}
+
+/* Between processes: neither system calls nor allocations, at either end. */
+static void steady_state(void) {
+  char handle[NCCL_NET_HANDLE_BYTES];
+  void *send = NULL;
+  int handles[2], status = -1;
+  CHECK(!pipe(handles));
+  const pid_t child = fork();
+  if (child == 0) {
+    move_all((struct strict){.recv = receive_from_pipe(handles[1])});
+    _exit(0);
+  }
+  CHECK(child > 0 && read(handles[0], handle, sizeof handle) == sizeof handle);
+  EXPECT_QUIETLY(net->connect(context, 0, handle, &send, NULL), NCCL_SUCCESS);
+  move_all((struct strict){.send = send});
+  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status));
+  EXPECT_QUIETLY(net->close_send(send), NCCL_SUCCESS);
+  close(handles[0]);
+  close(handles[1]);
+}
+#else
+static void steady_state(void) {}
+#endif
+
 static void tables_beside_each_other(void) {
   nccl_net_v8_t *old = rig_symbol("ncclNetPlugin_v8");
   char handle[NCCL_NET_HANDLE_BYTES];
@@ -316,6 +472,8 @@ int main(void) {
   const char *folder = harness_own_folder();
   net = rig_symbol("ncclNetPlugin_v12");
   CHECK(net->init(&context, 1, NULL, rig_logger, NULL) == NCCL_SUCCESS);
+  receiver_dies();
+  steady_state();
   foreign_handles();
   misuse();
   as_many_requests_as_allowed();

@@ -23,7 +23,9 @@ const char *nvmlErrorString(int result);
 int nvmlDeviceGetCount(unsigned *count);
 int nvmlDeviceGetCount_v2(unsigned *count);
 int nvmlDeviceGetHandleByIndex(unsigned index, device_t *device);
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *device);
 int nvmlDeviceGetHandleByPciBusId(const char *id, device_t *device);
+int nvmlDeviceGetHandleByPciBusId_v2(const char *id, device_t *device);
 int nvmlDeviceGetIndex(device_t device, unsigned *index);
 int nvmlDeviceGetCudaComputeCapability(device_t device, int *major, int *minor);
 int nvmlDeviceGetP2PStatus(device_t device, device_t peer, int what, int *status);
@@ -73,6 +75,14 @@ int nvmlDeviceGetHandleByPciBusId(const char *id, device_t *device) {
   unsigned domain, bus;
   if (sscanf(id, "%x:%x", &domain, &bus) != 2 || bus < PCI_BUS_FIRST) return NOT_FOUND;
   return nvmlDeviceGetHandleByIndex(bus - PCI_BUS_FIRST, device);
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *device) {
+  return nvmlDeviceGetHandleByIndex(index, device);
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *id, device_t *device) {
+  return nvmlDeviceGetHandleByPciBusId(id, device);
 }
 
 int nvmlDeviceGetIndex(device_t device, unsigned *index) {

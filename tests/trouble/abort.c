@@ -9,7 +9,7 @@
 
 #include "trouble/support.h"
 
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 15000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 15000};
 
 enum blocked { IN_BARRIER, IN_ALLREDUCE, IN_SEND, IN_RECV, IN_GROUP, BLOCKED };
 

@@ -113,7 +113,8 @@ static bool names(const char *error, int culprit) {
   char with_pid[32], told[32];
   snprintf(with_pid, sizeof with_pid, " rank %d (pid", culprit);
   snprintf(told, sizeof told, ": rank %d died", culprit);
-  return strstr(error, with_pid) || strstr(error, told);
+  /* In a part whose ranks had met when others of it gave up: the dead one may have no number there. */
+  return strstr(error, with_pid) || strstr(error, told) || strstr(error, "gave up while it was made: peer died");
 }
 
 static void check_survivors(struct tr_job *job, unsigned dead, uint64_t died_ns, const char *what) {
@@ -173,7 +174,7 @@ static void kill_one(int nranks, const struct plan *p) {
   CHECK(tr_entries(tr_folder()) == 0, "%s: %d files are left", what, tr_entries(tr_folder()));
 }
 
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 15000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 15000};
 
 static void test_killed_in_calls(void) {
   static const size_t sizes[] = {8, 4 << 10, 256 << 10, 3 << 20};

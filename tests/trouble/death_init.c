@@ -13,8 +13,8 @@
 #include "comm/create.h"
 #include "trouble/support.h"
 
-static const shmccl_config_t hasty = {sizeof(shmccl_config_t), 600, 0, 0, SHMCCL_ALGORITHM_AUTO};
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 8000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t hasty = {.size = sizeof(shmccl_config_t), .timeout_ms = 600};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 8000};
 
 /* Makes the communicator and meets, until something fails. */
 static void make(struct tr_job *job, int rank) {
@@ -95,7 +95,7 @@ static void wait_for_dead(struct tr_job *job, int rank) {
   shmccl_comm_t *comm = NULL;
   if (rank == other) return;
   if (rank == victim) {
-    CHECK(shmi_comm_attach(&comm, 3, id_bytes, rank, &options) == SHMCCL_SUCCESS, "%s", shmccl_last_error());
+    CHECK(shmi_comm_attach(&comm, 3, id_bytes, rank, &options, -1) == SHMCCL_SUCCESS, "%s", shmccl_last_error());
     tr_set(&job->slots[rank].phase, 1);
     for (;;) pause();
   }

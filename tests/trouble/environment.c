@@ -12,8 +12,8 @@
 
 #include "trouble/support.h"
 
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 10000, 0, 0, SHMCCL_ALGORITHM_AUTO};
-static const shmccl_config_t hasty = {sizeof(shmccl_config_t), 250, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000};
+static const shmccl_config_t hasty = {.size = sizeof(shmccl_config_t), .timeout_ms = 250};
 
 /* "NAME=value NAME=value": # is the rank, @ the number of ranks. */
 static void set_variables(const char *text, int rank, int nranks) {

@@ -68,7 +68,7 @@ static const struct pair pairs[] = {
     {{FINALIZE, 0, SHMCCL_INT8, SHMCCL_SUM, 0, " finalize"}, {BARRIER, 0, SHMCCL_INT8, SHMCCL_SUM, 0, " barrier"}},
 };
 
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 10000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000};
 
 /* ---- collectives ---------------------------------------------------------------------------------------------------
  */
@@ -197,11 +197,14 @@ static void differ(struct tr_job *job, int rank) {
 
 static void test_init(void) {
   static const struct options cases[] = {
-      {.config = {sizeof(shmccl_config_t), 10000, 0, 0, SHMCCL_ALGORITHM_ONE_SHOT}, .words = "SHMCCL_ALGORITHM"},
-      {.config = {sizeof(shmccl_config_t), 10001, 0, 0, SHMCCL_ALGORITHM_AUTO}, .words = "TIMEOUT_MS|10000|10001"},
-      {.config = {sizeof(shmccl_config_t), 10000, 1 << 20, 0, 0}, .words = "SHMCCL_STAGING_BYTES|1048576"},
-      {.config = {sizeof(shmccl_config_t), 10000, 0, 4096, 0}, .words = "SHMCCL_CHUNK_BYTES|4096"},
-      {.config = {sizeof(shmccl_config_t), 10000, 0, 0, 0}, .more_ranks = 1, .words = "number of ranks"},
+      {.config = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000, .algorithm = SHMCCL_ALGORITHM_ONE_SHOT},
+       .words = "SHMCCL_ALGORITHM"},
+      {.config = {.size = sizeof(shmccl_config_t), .timeout_ms = 10001}, .words = "TIMEOUT_MS|10000|10001"},
+      {.config = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000, .staging_bytes = 1 << 20},
+       .words = "SHMCCL_STAGING_BYTES|1048576"},
+      {.config = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000, .chunk_bytes = 4096},
+       .words = "SHMCCL_CHUNK_BYTES|4096"},
+      {.config = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000}, .more_ranks = 1, .words = "number of ranks"},
   };
   for (size_t i = 0; i < LENGTH(cases); i++)
     for (int nranks = 2; nranks <= 4; nranks++) {

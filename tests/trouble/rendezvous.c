@@ -17,8 +17,8 @@
 #include "shm/layout.h"
 #include "trouble/support.h"
 
-static const shmccl_config_t hasty = {sizeof(shmccl_config_t), 300, 0, 0, SHMCCL_ALGORITHM_AUTO};
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 10000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t hasty = {.size = sizeof(shmccl_config_t), .timeout_ms = 300};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000};
 
 /* ---- ranks
  * ----------------------------------------------------------------------------------------------------------- */
@@ -239,6 +239,31 @@ static void strangers(struct tr_job *job, int rank) {
   CHECK(!comm, "comm was written by a call that failed");
 }
 
+static void expect_kept_out(int result, const char *what) { CHECK(result < 0, "another user could %s it", what); }
+
+/* Rank 0 waits with its segment in the folder; rank 1 is another user, who tries to get at it. */
+static void intrude(struct tr_job *job, int rank) {
+  shmccl_comm_t *comm = NULL;
+  char name[PATH_MAX], other[PATH_MAX + 8];
+  if (rank == 0) {
+    EXPECT(shmccl_comm_init_rank(&comm, 2, &job->id, rank, &hasty), SHMCCL_ERROR_TIMEOUT, "as this user");
+    return;
+  }
+  path_of_id(&job->id, name);
+  snprintf(other, sizeof other, "%s-2", name);
+  CHECK(setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0, "%s", strerror(errno));
+  for (int i = 0; i < 5000 && access(name, F_OK); i++) usleep(20);
+  CHECK(!access(name, F_OK), "rank 0's segment did not come");
+  expect_kept_out(open(name, O_RDONLY | O_CLOEXEC), "read");
+  expect_kept_out(open(name, O_RDWR | O_CLOEXEC), "write");
+  expect_kept_out(truncate(name, 0), "cut");
+  expect_kept_out(chmod(name, 0666), "open");
+  expect_kept_out(rename(name, other), "rename");
+  expect_kept_out(unlink(name), "remove");
+  if (!link(name, other))
+    printf("fs.protected_hardlinks is off: names can be added (shm/layout.h: id)\n"), unlink(other);
+}
+
 static void test_two_users(void) {
   if (geteuid() != 0) {
     printf("not root: other users are not tried\n");
@@ -246,6 +271,7 @@ static void test_two_users(void) {
   }
   CHECK(chmod(tr_folder(), 01777) == 0, "%s", strerror(errno));
   tr_run(2, strangers, NULL);
+  tr_run(2, intrude, NULL);
   CHECK(chmod(tr_folder(), 0700) == 0, "%s", strerror(errno));
 }
 

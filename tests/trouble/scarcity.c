@@ -134,7 +134,7 @@ static void stderr_is_no_segment(struct tr_job *job, int rank) {
   (void)job, (void)rank;
   for (int fd = 0; fd < 3; fd++) kept[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 50), close(fd);
   for (int r = 0; r < 2; r++) {
-    shmccl_result_t result = shmi_comm_attach(&comms[r], 2, id_bytes, r, &options);
+    shmccl_result_t result = shmi_comm_attach(&comms[r], 2, id_bytes, r, &options, -1);
     CHECK(result == SHMCCL_SUCCESS, "rank %d: %s", r, shmccl_last_error());
     check_error("closed");
   }
@@ -153,7 +153,7 @@ static void storm(struct tr_job *job, int rank) {
   enum { COUNT = 1 << 20 };
   struct sigaction action = {.sa_handler = ignore}; /* no SA_RESTART */
   struct itimerval timer = {{0, 100}, {0, 100}};
-  const shmccl_config_t patient = {sizeof(shmccl_config_t), 15000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+  const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 15000};
   int32_t *data = malloc(COUNT * sizeof *data), *in = malloc(COUNT * sizeof *in);
   for (int i = 0; i < COUNT; i++) data[i] = i + rank;
   sigaction(SIGALRM, &action, NULL);

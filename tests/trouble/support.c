@@ -185,7 +185,7 @@ int tr_caught(char *text, size_t bytes) {
  */
 
 struct tr_traces tr_traces(void) {
-  struct tr_traces t = {.descriptors = tr_entries("/proc/self/fd")};
+  struct tr_traces t = {.descriptors = tr_entries("/proc/self/fd"), .threads = tr_entries("/proc/self/task")};
   char line[4096];
   FILE *f = fopen("/proc/self/maps", "re");
   while (f && fgets(line, sizeof line, f)) t.mappings += strstr(line, folder) || strstr(line, "/shmccl-");
@@ -197,6 +197,8 @@ void tr_check_traces(struct tr_traces before, const char *where) {
   struct tr_traces now = tr_traces();
   CHECK(now.descriptors == before.descriptors, "%s: %d descriptors, %d before", where, now.descriptors,
         before.descriptors);
+  if (!getenv("STANDIN_DEVICES")) /* the stand-in CUDA runtime has threads of its own, which stay */
+    CHECK(now.threads == before.threads, "%s: %d threads, %d before", where, now.threads, before.threads);
   CHECK(now.mappings == before.mappings, "%s: %d mappings of segments, %d before", where, now.mappings,
         before.mappings);
 }

@@ -11,7 +11,7 @@
 
 #include "trouble/support.h"
 
-static const shmccl_config_t patient = {sizeof(shmccl_config_t), 10000, 0, 0, SHMCCL_ALGORITHM_AUTO};
+static const shmccl_config_t patient = {.size = sizeof(shmccl_config_t), .timeout_ms = 10000};
 
 static void check_usable(shmccl_comm_t *comm, int nranks) {
   int32_t one = 1, sum = 0;

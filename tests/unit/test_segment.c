@@ -6,6 +6,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -175,6 +176,35 @@ static void symbolic_links_are_not_followed(void **state) {
   unlink(target);
 }
 
+/* Who may write to the folder can give a living segment of ours the name of another. */
+static void another_communicators_segment_is_refused(void **state) {
+  const uint8_t other_id[SHMI_ID_BYTES] = {0xff};
+  struct shmi_segment other;
+  (void)state;
+  for (int linked = 0; linked < 2; linked++) {
+    assert_int_equal(shmi_segment_create(&other, other_id, 2, &options), SHMCCL_SUCCESS);
+    assert_int_equal(linked ? link(other.path, path) : rename(other.path, path), 0);
+    expect_refusal(SHMCCL_ERROR_INVALID_USAGE, 1);
+    assert_non_null(strstr(shmccl_last_error(), "another communicator's"));
+    shmi_segment_detach(&other, 0);
+    unlink(path);
+  }
+}
+
+static void no_umask_opens_it_to_others(void **state) {
+  const mode_t masks[] = {0, 0777};
+  struct stat st;
+  (void)state;
+  for (size_t i = 0; i < LENGTH(masks); i++) {
+    const mode_t before = umask(masks[i]);
+    struct shmi_segment s = create(2);
+    umask(before);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    shmi_segment_detach(&s, 0);
+  }
+}
+
 static void other_kinds_of_files_are_refused(void **state) {
   struct shmi_segment s;
   (void)state;
@@ -194,8 +224,10 @@ static void spoilt_headers_are_refused(void **state) {
   struct shmi_segment s = create(2);
   (void)state;
   for (size_t at = 0; at < offsetof(struct shmi_header, window_bytes); at += 4) {
+    const bool is_version = at == offsetof(struct shmi_header, layout_version) ||
+                            at / 8 == offsetof(struct shmi_header, library_version) / 8;
     s.base[at] ^= 1;
-    expect_refusal(SHMCCL_ERROR_INVALID_USAGE, 1);
+    expect_refusal(is_version ? SHMCCL_ERROR_MISMATCH : SHMCCL_ERROR_INVALID_USAGE, 1);
     assert_non_null(strstr(shmccl_last_error(), path));
     s.base[at] ^= 1;
   }
@@ -325,6 +357,8 @@ int main(void) {
       cmocka_unit_test_teardown(each_rank_once, check_nothing_left),
       cmocka_unit_test_teardown(foreign_files_are_left_alone, check_nothing_left),
       cmocka_unit_test_teardown(symbolic_links_are_not_followed, check_nothing_left),
+      cmocka_unit_test_teardown(another_communicators_segment_is_refused, check_nothing_left),
+      cmocka_unit_test_teardown(no_umask_opens_it_to_others, check_nothing_left),
       cmocka_unit_test_teardown(other_kinds_of_files_are_refused, check_nothing_left),
       cmocka_unit_test_teardown(spoilt_headers_are_refused, check_nothing_left),
       cmocka_unit_test_teardown(cut_files_are_refused, check_nothing_left),

@@ -138,6 +138,16 @@ static void check_ours_values(struct doctor *d) {
       add(d, DOCTOR_FAILURE, doctor_text(d, "%s", shmccl_last_error()), "the plugin refuses to start", "as it says");
 }
 
+static void check_front_values(struct doctor *d) {
+  const char *real = getenv("SHMCCL_NCCL_LIB");
+  uint64_t value;
+  if (shmi_option_local(SHMI_OPTION_FRONT, &value) != SHMCCL_SUCCESS)
+    add(d, DOCTOR_WARNING, doctor_text(d, "%s", shmccl_last_error()), "the NCCL front diverts nothing", "as it says");
+  if (real && *real && !doctor_exists(d, real))
+    add(d, DOCTOR_FAILURE, doctor_text(d, "SHMCCL_NCCL_LIB=%s: there is no such file", real),
+        "behind the NCCL front every call fails", "unset it, or name an existing libnccl.so.2");
+}
+
 static void check_plugin_values(struct doctor *d) {
   const char *net = getenv("NCCL_NET");
   if (net && *net && strcasecmp(net, "shmccl"))
@@ -209,6 +219,7 @@ void doctor_check_environment(struct doctor *d) {
   load_confs(d);
   check_spelling(d);
   check_ours_values(d);
+  check_front_values(d);
   if (names_plugin())
     check_plugin_values(d);
   else

@@ -9,6 +9,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 enum {
   STEP = 512 << 10,
   STREAM = 256,
@@ -24,7 +28,7 @@ static const size_t small_sizes[] = {8, 64, 512, 1024, 2048, 4096, 8192};
 struct measured {
   _Alignas(128) uint64_t turn;
   char rest_of_line[120];
-  double copy[2][ROUNDS], net[ROUNDS];                       /* bytes per ns */
+  double copy[2][ROUNDS], net[ROUNDS], crossing[2][ROUNDS];  /* bytes per ns */
   double handover[ROUNDS], way[LENGTH(small_sizes)][ROUNDS]; /* ns */
 };
 
@@ -38,6 +42,7 @@ struct racer {
   uint8_t *from, *to;
 };
 static struct measured *results;
+static uint8_t *crossed; /* STREAM_BYTES that both ranks map */
 
 #define OK(call)                                                                                                       \
   do {                                                                                                                 \
@@ -124,6 +129,30 @@ static void measure_copies(struct racer *r, int round) {
   r->measured->copy[r->rank][round] = (double)STREAM * STEP / (double)(shmi_now_ns() - start_ns);
 }
 
+/* As memcpy, but past the caches. */
+static void write_past(uint8_t *to, const uint8_t *from, size_t bytes) {
+#ifdef __SSE2__
+  for (size_t i = 0; i < bytes; i += 16)
+    _mm_stream_si128((__m128i *)(void *)(to + i), _mm_load_si128((const __m128i *)(const void *)(from + i)));
+  _mm_sfence();
+#else
+  memcpy(to, from, bytes);
+#endif
+}
+
+/* Rank 1's half of the way alone: rank 0 has written all of it, with usual stores (0) or past the caches (1), and rests
+ * meanwhile. */
+static void measure_crossing(struct racer *r, int round, int past) {
+  if (!r->rank) past ? write_past(crossed, r->from, STREAM_BYTES) : (void)memcpy(crossed, r->from, STREAM_BYTES);
+  const uint64_t start_ns = begin(r);
+  if (r->rank) {
+    memcpy(r->to, crossed, STREAM_BYTES);
+    __asm__ volatile("" ::"r"(r->to) : "memory");
+    r->measured->crossing[past][round] = (double)STREAM_BYTES / (double)(shmi_now_ns() - start_ns);
+  }
+  world_meet(r->world, r->rank);
+}
+
 /* From rank 0 to rank 1, eight steps in flight. */
 static void measure_stream(struct racer *r, int round) {
   void *requests[NCCL_STEPS];
@@ -183,6 +212,7 @@ static void race(int rank, int nranks, void *context) {
   for (int round = -1; round < ROUNDS; round++) { /* the first is for warming up, and overwritten */
     const int at = round < 0 ? 0 : round;
     measure_copies(&r, at);
+    for (int past = 0; past < 2; past++) measure_crossing(&r, at, past);
     measure_stream(&r, at);
     measure_handover(&r, at);
     for (size_t i = 0; i < LENGTH(small_sizes); i++) measure_way(&r, at, i);
@@ -212,6 +242,8 @@ static void report(const struct settings *s) {
          s->threads ? "threads" : "processes", ROUNDS);
   printf("stream, 512 KiB x 8  %6.2f GB/s (%.2f to %.2f)   two memcpys: %.2f GB/s, %.0f %% of it\n", net,
          results->net[0], results->net[ROUNDS - 1], copy, 100 * net / copy);
+  printf("of what the other core wrote, one copies %.2f GB/s; written past the caches, %.2f GB/s\n",
+         median(results->crossing[0]), median(results->crossing[1]));
   printf("hand-over of a line  %6.0f ns   (%.0f to %.0f)\n", handover, results->handover[0],
          results->handover[ROUNDS - 1]);
   for (size_t i = 0; i < LENGTH(small_sizes); i++) {
@@ -225,8 +257,10 @@ void bench_run(struct world *w) {
   w->settings.nranks = 2;
   world_reset(w);
   results = mmap(NULL, sizeof *results, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  CHECK(results != MAP_FAILED);
+  crossed = mmap(NULL, STREAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(results != MAP_FAILED && crossed != MAP_FAILED);
   world_run(w, race, WORLD_SECONDS);
   report(&w->settings);
+  munmap(crossed, STREAM_BYTES);
   munmap(results, sizeof *results);
 }

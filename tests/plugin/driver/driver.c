@@ -22,7 +22,7 @@ static const char usage[] =
     "Usage: plugin-driver --plugin FILE|NAME [options]\n"
     "Drives a NCCL net plugin as NCCL does and checks every byte.\n"
     "\n"
-    "  --plugin FILE|NAME     what NCCL_NET_PLUGIN would hold\n"
+    "  --plugin FILE|NAME     what NCCL_NET_PLUGIN would hold; '': as if unset\n"
     "  --pattern WHAT         traffic: ring, tree, alltoall                                 [ring]\n"
     "                         cases: all, or one: messages, oversized, requests, arguments, handles, patience, "
     "closing,\n"

@@ -68,14 +68,16 @@ void nccl_setup(struct nccl *nccl, const char *plugin, int minor, int newest) {
 
 static void *open_file(const char *name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
 
-/* 2.20 prefixes always (a path is opened as it is all the same here: it could not be tested otherwise); later ones try
- * the value first, and since 2.26 do not prefix what has a slash or the shape of a library's name. */
+/* Unset, it is libnccl-net.so. 2.20 prefixes always (a path is opened as it is all the same here: it could not be
+ * tested otherwise); later ones try the value first, and since 2.26 do not prefix what has a slash or the shape of a
+ * library's name. */
 static void *open_library(const struct nccl *n) {
   char prefixed[512];
   const bool path = strchr(n->plugin, '/') != NULL;
   const size_t length = strlen(n->plugin);
   const bool library = !strncmp(n->plugin, "lib", 3) && length > 6 && !strcmp(n->plugin + length - 3, ".so");
   void *handle = NULL;
+  if (!length) return open_file("libnccl-net.so");
   snprintf(prefixed, sizeof prefixed, "libnccl-net-%s.so", n->plugin);
   if (n->minor > name_alone_minor || path) handle = open_file(n->plugin);
   if (!handle && !(n->minor >= newest_name_rule_minor && (path || library))) handle = open_file(prefixed);

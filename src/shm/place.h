@@ -1,6 +1,7 @@
-/* place.h - where a process's segments lie: processes that differ in it cannot share memory. Part of every handle. */
-#ifndef SHMI_PLUGIN_PLACE_H
-#define SHMI_PLUGIN_PLACE_H
+/* place.h - where a process's segments lie: processes that differ in it cannot share memory. Part of every id and
+ * handle. */
+#ifndef SHMI_PLACE_H
+#define SHMI_PLACE_H
 
 #include "base/log.h"
 
@@ -16,7 +17,7 @@ struct shmi_place {
 shmccl_result_t shmi_place_find(struct shmi_place *place);
 
 /* Whether segments made there can be opened here; a system error, logged with cause and remedy, if not. who: of whom
- * the place is, as "the peer". */
-shmccl_result_t shmi_place_check(const struct shmi_place *place, const char *who);
+ * the place is, as "the peer"; remedy: for another host, ": do this" or "". */
+shmccl_result_t shmi_place_check(const struct shmi_place *place, const char *who, const char *remedy);
 
 #endif

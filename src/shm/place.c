@@ -1,5 +1,5 @@
 /* place.c - see place.h. */
-#include "plugin/place.h"
+#include "shm/place.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -41,7 +41,7 @@ shmccl_result_t shmi_place_find(struct shmi_place *place) {
   return SHMCCL_SUCCESS;
 }
 
-shmccl_result_t shmi_place_check(const struct shmi_place *there, const char *who) {
+shmccl_result_t shmi_place_check(const struct shmi_place *there, const char *who, const char *remedy) {
   static const uint8_t unknown[16];
   struct shmi_place here;
   const int length = (int)strnlen(there->host, sizeof there->host);
@@ -49,9 +49,8 @@ shmccl_result_t shmi_place_check(const struct shmi_place *there, const char *who
   const int both_known = memcmp(there->boot, unknown, 16) && memcmp(here.boot, unknown, 16);
   if (both_known ? memcmp(there->boot, here.boot, 16) : strncmp(there->host, here.host, sizeof here.host))
     return shmi_error(SHMCCL_ERROR_SYSTEM,
-                      "%s (pid %u) is on host %.*s, this is %s: shmccl carries traffic within one host only: unset "
-                      "NCCL_NET_PLUGIN and NCCL_NET for jobs on several hosts",
-                      who, there->pid, length, there->host, here.host);
+                      "%s (pid %u) is on host %.*s, this is %s: shmccl carries traffic within one host only%s", who,
+                      there->pid, length, there->host, here.host, remedy);
   if (there->device != here.device || there->inode != here.inode)
     return shmi_error(SHMCCL_ERROR_SYSTEM,
                       "%s (pid %u on %.*s) has another %s than this process: let the containers share it (docker "

@@ -1,0 +1,299 @@
+/* births.c - the calls that create communicators, and when it is decided about each. */
+#include "front/births.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/variables.h"
+#include "front/agree.h"
+#include "front/group.h"
+
+/* ---- names ------------------------------------------------------------------------------------------------------- */
+
+/* 128 bits of whatever ranks share. Nobody gains by making two alike: the segment is this user's alone. */
+struct hash {
+  uint64_t a, b;
+};
+
+static struct hash hash_start(const char *purpose) {
+  struct hash h = {0x9e3779b97f4a7c15ull, 0x7fb5d329728ea185ull};
+  for (; *purpose; purpose++) {
+    h.a = (h.a ^ (uint8_t)*purpose) * 0x100000001b3ull;
+    h.b = (h.b + (uint8_t)*purpose) * 0x81dadef4bc2dd44dull;
+  }
+  return h;
+}
+
+static void hash_add(struct hash *h, const void *data, size_t bytes) {
+  const uint8_t *p = data;
+  for (size_t i = 0; i < bytes; i++) {
+    h->a = (h->a ^ p[i]) * 0x100000001b3ull;
+    h->b = (h->b + p[i]) * 0x81dadef4bc2dd44dull;
+    h->b ^= h->b >> 29;
+  }
+}
+
+static void hash_end(struct hash h, uint8_t id[SHMI_ID_BYTES]) {
+  h.a ^= h.a >> 32;
+  h.b ^= h.a * 0x9e3779b97f4a7c15ull;
+  memcpy(id, &h.a, sizeof h.a);
+  memcpy(id + sizeof h.a, &h.b, sizeof h.b);
+}
+
+static void id_of_ids(const nccl_unique_id_t *ids, int count, uint8_t id[SHMI_ID_BYTES]) {
+  struct hash h = hash_start("ids");
+  hash_add(&h, ids, (size_t)count * sizeof *ids);
+  hash_end(h, id);
+}
+
+/* All ranks split a communicator equally often. */
+static void id_of_split(struct shmi_front_comm *parent, int color, uint8_t id[SHMI_ID_BYTES]) {
+  struct hash h = hash_start("split");
+  const uint32_t number = parent->splits++;
+  hash_add(&h, parent->id, sizeof parent->id);
+  hash_add(&h, &number, sizeof number);
+  hash_add(&h, &color, sizeof color);
+  hash_end(h, id);
+}
+
+static int by_value(const void *a, const void *b) {
+  const int x = *(const int *)a, y = *(const int *)b;
+  return (x > y) - (x < y);
+}
+
+static struct hash hash_of_excluded(const int *excluded, int count) {
+  struct hash h = hash_start("shrink");
+  int *sorted = malloc((size_t)count * sizeof *sorted);
+  if (!sorted) return h; /* another name than the others': it stays NCCL's */
+  memcpy(sorted, excluded, (size_t)count * sizeof *sorted);
+  qsort(sorted, (size_t)count, sizeof *sorted, by_value);
+  hash_add(&h, sorted, (size_t)count * sizeof *sorted);
+  free(sorted);
+  return h;
+}
+
+/* How often ranks without these have been made of the communicator: the excluded ones take no part, so only those who
+ * call with the same list count alike. */
+static uint32_t next_shrink(struct shmi_front_comm *parent, const uint8_t excluded[SHMI_ID_BYTES]) {
+  struct shmi_shrink *s = parent->shrinks;
+  while (s && memcmp(s->excluded, excluded, SHMI_ID_BYTES)) s = s->next;
+  if (s) return ++s->count;
+  s = calloc(1, sizeof *s);
+  if (!s) return UINT32_MAX;
+  memcpy(s->excluded, excluded, SHMI_ID_BYTES);
+  s->next = parent->shrinks;
+  parent->shrinks = s;
+  return 0;
+}
+
+static void id_of_shrink(struct shmi_front_comm *parent, const int *excluded, int count, uint8_t id[SHMI_ID_BYTES]) {
+  struct hash h = hash_of_excluded(excluded, count);
+  hash_end(h, id);
+  const uint32_t number = next_shrink(parent, id);
+  hash_add(&h, parent->id, sizeof parent->id);
+  hash_add(&h, &number, sizeof number);
+  hash_end(h, id);
+}
+
+/* ---- deciding ---------------------------------------------------------------------------------------------------- */
+
+static bool look_up_ranks(struct shmi_front_comm *comm, const struct shmi_nccl *nccl) {
+  return nccl->CommCount && nccl->CommCount(comm->handle, &comm->nranks) == NCCL_SUCCESS &&
+         nccl->CommUserRank(comm->handle, &comm->rank) == NCCL_SUCCESS &&
+         nccl->CommCuDevice(comm->handle, &comm->device) == NCCL_SUCCESS;
+}
+
+/* With one rank NCCL copies, which is as good. */
+static bool is_candidate(struct shmi_front_comm *comm) {
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  return nccl && look_up_ranks(comm, nccl) && comm->nranks > 1 && comm->nranks <= SHMCCL_MAX_RANKS;
+}
+
+/* Takes over the caller's hold. */
+static void *decide(void *context) {
+  struct shmi_front_comm *comm = context;
+  shmi_front_decided(comm, shmi_front_agree(comm));
+  shmi_front_release(comm);
+  return NULL;
+}
+
+/* Signals are for the program's threads. */
+static bool start_thread(pthread_t *thread, struct shmi_front_comm *comm) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int error = pthread_create(thread, NULL, decide, comm);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return !error;
+}
+
+/* Without a thread this rank does not come, so that the others do not divert either. */
+static bool start(struct shmi_front_comm *comm, pthread_t *thread) {
+  if (!shmi_front_begin(comm)) return false;
+  shmi_front_hold_again(comm);
+  if (is_candidate(comm) && start_thread(thread, comm)) return true;
+  shmi_front_decided(comm, NULL);
+  shmi_front_release(comm);
+  return false;
+}
+
+/* All of them at once: a thread's communicators may be each other's peers. */
+static void decide_all(struct shmi_front_comm *const *comms, size_t count) {
+  struct decider {
+    pthread_t thread;
+    bool runs;
+  } *deciders = calloc(count + 1, sizeof *deciders);
+  for (size_t i = 0; i < count && deciders; i++) deciders[i].runs = start(comms[i], &deciders[i].thread);
+  for (size_t i = 0; i < count && deciders; i++)
+    if (deciders[i].runs) pthread_join(deciders[i].thread, NULL);
+  free(deciders);
+}
+
+void shmi_births_end(const struct shmi_birth *births, size_t count, nccl_result_t result) {
+  struct shmi_front_comm **comms = calloc(count + 1, sizeof(struct shmi_front_comm *));
+  size_t known = 0;
+  if (comms && (result == NCCL_SUCCESS || result == NCCL_IN_PROGRESS)) {
+    for (size_t i = 0; i < count; i++) {
+      nccl_comm_t handle = *births[i].place; /* NULL: a split without this rank */
+      struct shmi_front_comm *comm = handle ? shmi_front_enter(handle, births[i].id) : NULL;
+      if (comm) comms[known++] = comm;
+    }
+    if (result == NCCL_SUCCESS) decide_all(comms, known);
+  }
+  for (size_t i = 0; i < known; i++) shmi_front_release(comms[i]);
+  free(comms);
+}
+
+bool shmi_birth_is_over(struct shmi_front_comm *comm) {
+  pthread_t thread;
+  shmccl_comm_t *engine;
+  if (start(comm, &thread)) pthread_detach(thread);
+  return shmi_front_look(comm, &engine);
+}
+
+void shmi_birth_finish(struct shmi_front_comm *comm) {
+  if (!shmi_birth_is_over(comm)) shmi_front_await(comm);
+}
+
+/* ---- whether at all ---------------------------------------------------------------------------------------------- */
+
+static const char *objection(void) {
+  static char text[128];
+  const char *launcher;
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  const uint64_t setting = shmi_front_setting();
+  if (!nccl || nccl->version < NCCL_OLDEST) return "NCCL is missing or too old";
+  if (setting == SHMI_FRONT_NEVER) return "SHMCCL_FRONT=never";
+  if (setting == SHMI_FRONT_ALWAYS || !shmi_job_spans_hosts(&launcher)) return NULL;
+  snprintf(text, sizeof text, "%.32s runs this job on several hosts (SHMCCL_FRONT=always tries anyway)", launcher);
+  return text;
+}
+
+static bool is_wanted;
+
+static void look_once(void) {
+  shmi_log_configure();
+  shmi_variables_check();
+  const char *why_not = objection();
+  is_wanted = !why_not;
+  if (why_not) SHMI_INFO("front: all calls stay with NCCL: %s", why_not);
+}
+
+bool shmi_front_wanted(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, look_once);
+  return is_wanted;
+}
+
+/* ---- NCCL's calls ------------------------------------------------------------------------------------------------ */
+
+/* NCCL has been asked, with this result; in a group that says nothing yet. */
+static nccl_result_t born(nccl_comm_t *place, const uint8_t id[SHMI_ID_BYTES], nccl_result_t result) {
+  struct shmi_birth birth = {.place = place};
+  memcpy(birth.id, id, SHMI_ID_BYTES);
+  if (result != NCCL_SUCCESS && result != NCCL_IN_PROGRESS) return result;
+  if (!shmi_group_put_birth(&birth)) shmi_births_end(&birth, 1, result);
+  return result;
+}
+
+nccl_result_t ncclCommInitRank(nccl_comm_t *comm, int nranks, nccl_unique_id_t unique, int rank) {
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  uint8_t id[SHMI_ID_BYTES];
+  const nccl_result_t result = SHMI_NCCL_CALL(nccl, CommInitRank, (comm, nranks, unique, rank));
+  if (!shmi_front_wanted()) return result;
+  id_of_ids(&unique, 1, id);
+  return born(comm, id, result);
+}
+
+nccl_result_t ncclCommInitRankConfig(nccl_comm_t *comm, int nranks, nccl_unique_id_t unique, int rank, void *config) {
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  uint8_t id[SHMI_ID_BYTES];
+  const nccl_result_t result = SHMI_NCCL_CALL(nccl, CommInitRankConfig, (comm, nranks, unique, rank, config));
+  if (!shmi_front_wanted()) return result;
+  id_of_ids(&unique, 1, id);
+  return born(comm, id, result);
+}
+
+nccl_result_t ncclCommInitRankScalable(nccl_comm_t *comm, int nranks, int rank, int nids, nccl_unique_id_t *ids,
+                                       void *config) {
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  uint8_t id[SHMI_ID_BYTES];
+  const nccl_result_t result = SHMI_NCCL_CALL(nccl, CommInitRankScalable, (comm, nranks, rank, nids, ids, config));
+  if (!shmi_front_wanted() || !ids || nids < 1) return result;
+  id_of_ids(ids, nids, id);
+  return born(comm, id, result);
+}
+
+/* Its own init goes on inside NCCL. Within a group NCCL refuses it. */
+nccl_result_t ncclCommInitAll(nccl_comm_t *comms, int ndevices, const int *devices) {
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  const nccl_result_t result = SHMI_NCCL_CALL(nccl, CommInitAll, (comms, ndevices, devices));
+  struct shmi_birth *births;
+  uint8_t id[SHMI_ID_BYTES];
+  if (result != NCCL_SUCCESS || !shmi_front_wanted() || shmi_random_id(id) != SHMCCL_SUCCESS) return result;
+  births = calloc((size_t)ndevices, sizeof *births);
+  for (int i = 0; i < ndevices && births; i++) {
+    births[i].place = &comms[i];
+    memcpy(births[i].id, id, sizeof id);
+  }
+  if (births) shmi_births_end(births, (size_t)ndevices, result);
+  free(births);
+  return result;
+}
+
+nccl_result_t ncclCommSplit(nccl_comm_t comm, int color, int key, nccl_comm_t *newcomm, void *config) {
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  struct shmi_front_comm *parent = shmi_front_hold(comm);
+  uint8_t id[SHMI_ID_BYTES];
+  nccl_result_t result = SHMI_NCCL_CALL(nccl, CommSplit, (comm, color, key, newcomm, config));
+  if (!parent) return result;
+  id_of_split(parent, color, id);
+  shmi_front_release(parent);
+  return born(newcomm, id, result);
+}
+
+nccl_result_t ncclCommShrink(nccl_comm_t comm, int *excluded, int nexcluded, nccl_comm_t *newcomm, void *config,
+                             int flags) {
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  struct shmi_front_comm *parent = shmi_front_hold(comm);
+  uint8_t id[SHMI_ID_BYTES];
+  if (parent && flags & NCCL_SHRINK_ABORT) shmi_front_abort(parent); /* what is under way must end for NCCL, too */
+  nccl_result_t result = SHMI_NCCL_CALL(nccl, CommShrink, (comm, excluded, nexcluded, newcomm, config, flags));
+  if (!parent) return result;
+  if (excluded && nexcluded > 0) {
+    id_of_shrink(parent, excluded, nexcluded, id);
+    born(newcomm, id, result);
+  }
+  shmi_front_release(parent);
+  return result;
+}
+
+SHMI_SECOND_NAME(CommInitRank)
+SHMI_SECOND_NAME(CommInitRankConfig)
+SHMI_SECOND_NAME(CommInitRankScalable)
+SHMI_SECOND_NAME(CommInitAll)
+SHMI_SECOND_NAME(CommSplit)
+SHMI_SECOND_NAME(CommShrink)

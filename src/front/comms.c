@@ -1,0 +1,159 @@
+/* comms.c - the table of known communicators. One lock for all of it: held for some instructions at a time. */
+#include "front/comms.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUCKETS = 64 };
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t decided = PTHREAD_COND_INITIALIZER;
+static struct shmi_front_comm *buckets[BUCKETS];
+
+static struct shmi_front_comm **place_of(nccl_comm_t handle) {
+  struct shmi_front_comm **p = &buckets[((uintptr_t)handle >> 6 ^ (uintptr_t)handle >> 12) % BUCKETS];
+  while (*p && (*p)->handle != handle) p = &(*p)->next;
+  return p;
+}
+
+static void report(const struct shmi_front_comm *c) {
+  const uint64_t *n = c->calls, *b = c->bytes;
+  SHMI_INFO("front: rank %d of %d: %llu calls of %llu bytes in all diverted; %llu of %llu bytes left to NCCL "
+            "(not agreed %llu, operator %llu, nothing to gain %llu)",
+            c->rank, c->nranks, (unsigned long long)n[SHMI_FRONT_DIVERTED], (unsigned long long)b[SHMI_FRONT_DIVERTED],
+            (unsigned long long)(n[SHMI_FRONT_NOT_AGREED] + n[SHMI_FRONT_NOT_OP] + n[SHMI_FRONT_NOT_USEFUL]),
+            (unsigned long long)(b[SHMI_FRONT_NOT_AGREED] + b[SHMI_FRONT_NOT_OP] + b[SHMI_FRONT_NOT_USEFUL]),
+            (unsigned long long)n[SHMI_FRONT_NOT_AGREED], (unsigned long long)n[SHMI_FRONT_NOT_OP],
+            (unsigned long long)n[SHMI_FRONT_NOT_USEFUL]);
+}
+
+static void end(struct shmi_front_comm *comm) {
+  report(comm);
+  if (comm->engine) shmccl_comm_destroy(comm->engine);
+  while (comm->shrinks) {
+    struct shmi_shrink *next = comm->shrinks->next;
+    free(comm->shrinks);
+    comm->shrinks = next;
+  }
+  free(comm);
+}
+
+struct shmi_front_comm *shmi_front_enter(nccl_comm_t handle, const uint8_t id[SHMI_ID_BYTES]) {
+  struct shmi_front_comm *comm = calloc(1, sizeof *comm);
+  if (!comm) return NULL;
+  comm->handle = handle;
+  comm->holders = 2; /* the handle, the caller */
+  memcpy(comm->id, id, sizeof comm->id);
+  pthread_mutex_lock(&lock);
+  struct shmi_front_comm **place = place_of(handle), *stale = *place;
+  if (stale) { /* its handle ended behind our back */
+    *place = stale->next;
+    place = place_of(handle);
+  }
+  *place = comm;
+  pthread_mutex_unlock(&lock);
+  shmi_front_release(stale);
+  return comm;
+}
+
+struct shmi_front_comm *shmi_front_hold(nccl_comm_t handle) {
+  if (!handle) return NULL;
+  pthread_mutex_lock(&lock);
+  struct shmi_front_comm *comm = *place_of(handle);
+  if (comm) comm->holders++;
+  pthread_mutex_unlock(&lock);
+  return comm;
+}
+
+void shmi_front_hold_again(struct shmi_front_comm *comm) {
+  pthread_mutex_lock(&lock);
+  comm->holders++;
+  pthread_mutex_unlock(&lock);
+}
+
+static void drop(struct shmi_front_comm *comm, enum shmi_front_way way, uint64_t calls, uint64_t bytes) {
+  pthread_mutex_lock(&lock);
+  comm->calls[way] += calls;
+  comm->bytes[way] += bytes;
+  const bool last = !--comm->holders;
+  pthread_mutex_unlock(&lock);
+  if (last) end(comm);
+}
+
+void shmi_front_release(struct shmi_front_comm *comm) {
+  if (comm) drop(comm, SHMI_FRONT_DIVERTED, 0, 0);
+}
+
+void shmi_front_count(struct shmi_front_comm *comm, enum shmi_front_way way, uint64_t bytes) {
+  drop(comm, way, 1, bytes);
+}
+
+struct shmi_front_comm *shmi_front_leave(nccl_comm_t handle) {
+  pthread_mutex_lock(&lock);
+  struct shmi_front_comm **place = place_of(handle), *comm = *place;
+  if (comm) *place = comm->next;
+  pthread_mutex_unlock(&lock);
+  return comm;
+}
+
+void shmi_front_await(struct shmi_front_comm *comm) {
+  pthread_mutex_lock(&lock);
+  while (comm->state == SHMI_FRONT_DECIDING) pthread_cond_wait(&decided, &lock); /* births.c bounds it */
+  pthread_mutex_unlock(&lock);
+}
+
+bool shmi_front_begin(struct shmi_front_comm *comm) {
+  pthread_mutex_lock(&lock);
+  const bool first = comm->state == SHMI_FRONT_UNDECIDED;
+  if (first) comm->state = comm->stopped ? SHMI_FRONT_DECIDED : SHMI_FRONT_DECIDING;
+  const bool decides = first && !comm->stopped;
+  pthread_mutex_unlock(&lock);
+  return decides;
+}
+
+void shmi_front_decided(struct shmi_front_comm *comm, shmccl_comm_t *engine) {
+  pthread_mutex_lock(&lock);
+  const bool stopped = comm->stopped;
+  comm->engine = engine;
+  comm->state = SHMI_FRONT_DECIDED;
+  pthread_cond_broadcast(&decided);
+  pthread_mutex_unlock(&lock);
+  if (stopped && engine) shmccl_comm_abort(engine);
+}
+
+bool shmi_front_look(struct shmi_front_comm *comm, shmccl_comm_t **engine) {
+  pthread_mutex_lock(&lock);
+  const bool is_decided = comm->state == SHMI_FRONT_DECIDED;
+  *engine = is_decided && !comm->stopped && !comm->suspended ? comm->engine : NULL;
+  pthread_mutex_unlock(&lock);
+  return is_decided;
+}
+
+bool shmi_front_set_control(struct shmi_front_comm *comm, shmccl_comm_t *control) {
+  pthread_mutex_lock(&lock);
+  const bool stopped = comm->stopped;
+  comm->control = control;
+  pthread_mutex_unlock(&lock);
+  return !stopped;
+}
+
+void shmi_front_stop(struct shmi_front_comm *comm) {
+  pthread_mutex_lock(&lock);
+  comm->stopped = true;
+  pthread_mutex_unlock(&lock);
+}
+
+void shmi_front_suspend(struct shmi_front_comm *comm, bool suspended) {
+  pthread_mutex_lock(&lock);
+  comm->suspended = suspended;
+  pthread_mutex_unlock(&lock);
+}
+
+void shmi_front_abort(struct shmi_front_comm *comm) {
+  pthread_mutex_lock(&lock);
+  comm->stopped = true;
+  if (comm->control) shmccl_comm_abort(comm->control); /* under the lock: it lives as long as it stands there */
+  shmccl_comm_t *engine = comm->engine;
+  pthread_mutex_unlock(&lock);
+  if (engine) shmccl_comm_abort(engine);
+}

@@ -1,0 +1,250 @@
+/* engine.c - the library's own calls. */
+#include "crash/work.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+enum { SMALL = 5, LARGE = 5000, CHUNK_BYTES = 4096, STAGING_BYTES = 2 << 20 };
+
+enum work {
+  LIFE,
+  ALLREDUCE,
+  ALLREDUCE_TWO_SHOT,
+  ALLGATHER,
+  REDUCE_SCATTER,
+  BROADCAST,
+  REDUCE,
+  ALLTOALL,
+  GATHER,
+  SCATTER,
+  BARRIER,
+  SEND_RECV,
+  GROUP,
+  SPLIT
+};
+const char *const work_names[WORKS_MOST] = {"init, finalize, destroy",
+                                            "allreduce",
+                                            "allreduce, two-shot",
+                                            "allgather",
+                                            "reduce_scatter",
+                                            "broadcast",
+                                            "reduce",
+                                            "alltoall",
+                                            "gather",
+                                            "scatter",
+                                            "barrier",
+                                            "send, recv",
+                                            "group of send, recv",
+                                            "split"};
+const int work_ranks_most = RANKS_MOST;
+
+bool work_tries(const struct work_plan *plan) { return plan->nranks > 1; }
+
+/* While it is made nobody knows of a rank that has not come, or of a segment whose maker is gone. */
+bool work_may_time_out(const struct work_plan *p) { return p->action == STOP || p->work == LIFE; }
+
+/* In a part of a split communicator the victim has another number, or none: the other part's ranks may learn of it
+ * while they wait for theirs. */
+bool work_names_victim(const struct work_plan *p, int rank, const char *error) {
+  if (p->work == SPLIT && strstr(error, "gave up while it was made: ")) return true;
+  return text_names(error, rank, p->victim) ||
+         (p->work == SPLIT && ((p->victim ^ rank) & 1) == 0 && text_names(error, rank / 2, p->victim / 2));
+}
+
+struct life {
+  const struct work_plan *plan;
+  shmccl_comm_t *comm;
+  int rank, nranks; /* in comm */
+  struct mark *mark;
+  struct tr_slot *outcome;
+  uint32_t calls;
+};
+
+static int32_t in[RANKS_MOST * LARGE], out[RANKS_MOST * LARGE];
+
+/* ---- results ----------------------------------------------------------------------------------------------------- */
+
+/* Element i of what `rank` sends to `to` (0 where all get the same). */
+static int32_t value(int rank, int to, size_t i) { return rank * 1000003 + to * 10007 + (int32_t)i * 3; }
+
+static int32_t sum(int nranks, int to, size_t i) {
+  int32_t s = 0;
+  for (int r = 0; r < nranks; r++) s += value(r, to, i);
+  return s;
+}
+
+static void fill(int rank, int blocks, size_t count) {
+  for (int b = 0; b < blocks; b++)
+    for (size_t i = 0; i < count; i++) in[(size_t)b * count + i] = value(rank, b, i);
+  memset(out, 0xa5, sizeof out);
+}
+
+static void check_element(const struct life *l, size_t at, int32_t wanted) {
+  if (out[at] != wanted)
+    CHECK(false, "rank %d of %d: element %zu is %d instead of %d", l->rank, l->nranks, at, out[at], wanted);
+}
+
+/* Block b of recvbuf comes from rank b, who sent it to `to`. */
+static void check_gathered(const struct life *l, int to, size_t count) {
+  for (int b = 0; b < l->nranks; b++)
+    for (size_t i = 0; i < count; i++) check_element(l, (size_t)b * count + i, value(b, to, i));
+}
+
+static void check_sum(const struct life *l, int to, size_t count) {
+  for (size_t i = 0; i < count; i++) check_element(l, i, sum(l->nranks, to, i));
+}
+
+static void check_from(const struct life *l, int from, int to, size_t count) {
+  for (size_t i = 0; i < count; i++) check_element(l, i, value(from, to, i));
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
+
+static void enter(struct life *l) { tr_set(&l->mark->entered, ++l->calls); }
+
+/* A meeting that succeeded without the victim was none. */
+static shmccl_result_t met(const struct life *l, shmccl_result_t result) {
+  const uint32_t entered = __atomic_load_n(&l->plan->marks[l->plan->victim].entered, __ATOMIC_ACQUIRE);
+  if (result == SHMCCL_SUCCESS)
+    CHECK(entered >= l->calls, "rank %d has met rank %d, which never came", l->rank, l->plan->victim);
+  return result;
+}
+
+static shmccl_result_t call(struct life *l, size_t n) {
+  const shmccl_datatype_t type = SHMCCL_INT32;
+  shmccl_comm_t *c = l->comm;
+  const int last = l->nranks - 1;
+  fill(l->rank, l->nranks, n);
+  enter(l);
+  switch ((enum work)l->plan->work) {
+  case ALLGATHER: return met(l, shmccl_allgather(in, out, n, type, c, NULL));
+  case REDUCE_SCATTER: return met(l, shmccl_reduce_scatter(in, out, n, type, SHMCCL_SUM, c, NULL));
+  case BROADCAST: return met(l, shmccl_broadcast(in, out, n, type, last, c, NULL));
+  case REDUCE: return met(l, shmccl_reduce(in, out, n, type, SHMCCL_SUM, last, c, NULL));
+  case ALLTOALL: return met(l, shmccl_alltoall(in, out, n, type, c, NULL));
+  case GATHER: return met(l, shmccl_gather(in, out, n, type, last, c, NULL));
+  case SCATTER: return met(l, shmccl_scatter(in, out, n, type, last, c, NULL));
+  case BARRIER: return met(l, shmccl_barrier(c, NULL));
+  default: return met(l, shmccl_allreduce(in, out, n, type, SHMCCL_SUM, c, NULL));
+  }
+}
+
+static void check_call(const struct life *l, size_t n) {
+  const int last = l->nranks - 1;
+  switch ((enum work)l->plan->work) {
+  case ALLGATHER: check_gathered(l, 0, n); break;
+  case REDUCE_SCATTER: check_sum(l, l->rank, n); break;
+  case BROADCAST: check_from(l, last, 0, n); break;
+  case REDUCE:
+    if (l->rank == last) check_sum(l, 0, n);
+    break;
+  case ALLTOALL: check_gathered(l, l->rank, n); break;
+  case GATHER:
+    if (l->rank == last) check_gathered(l, 0, n);
+    break;
+  case SCATTER: check_from(l, last, l->rank, n); break;
+  case BARRIER: break;
+  default: check_sum(l, 0, n);
+  }
+}
+
+static shmccl_result_t call_and_check(struct life *l, size_t count) {
+  const shmccl_result_t result = call(l, count);
+  if (result == SHMCCL_SUCCESS) check_call(l, count);
+  return result;
+}
+
+/* Neighbours exchange without a group, in the order in which nobody waits for himself. */
+static shmccl_result_t send_recv(struct life *l, size_t n) {
+  const int peer = l->rank ^ 1;
+  shmccl_result_t result = SHMCCL_SUCCESS;
+  enter(l);
+  if (peer >= l->nranks) return result;
+  fill(l->rank, 1, n);
+  for (int turn = 0; turn < 2 && result == SHMCCL_SUCCESS; turn++)
+    result = turn == (l->rank & 1) ? shmccl_send(in, n, SHMCCL_INT32, peer, l->comm, NULL)
+                                   : shmccl_recv(out, n, SHMCCL_INT32, peer, l->comm, NULL);
+  if (result == SHMCCL_SUCCESS) check_from(l, peer, 0, n);
+  return result;
+}
+
+static shmccl_result_t all_with_all(struct life *l, size_t n) {
+  fill(l->rank, l->nranks, n);
+  enter(l);
+  SHMI_RETURN_IF_ERROR(shmccl_group_start(l->comm));
+  for (int r = 0; r < l->nranks; r++) {
+    SHMI_RETURN_IF_ERROR(shmccl_send(in + (size_t)r * n, n, SHMCCL_INT32, r, l->comm, NULL));
+    SHMI_RETURN_IF_ERROR(shmccl_recv(out + (size_t)r * n, n, SHMCCL_INT32, r, l->comm, NULL));
+  }
+  const shmccl_result_t result = met(l, shmccl_group_end(l->comm));
+  if (result == SHMCCL_SUCCESS) check_gathered(l, l->rank, n);
+  return result;
+}
+
+/* Odd and even ranks; the parts meet, in a communicator in which the victim's rank is another. */
+static shmccl_result_t split(struct life *l, size_t n) {
+  shmccl_comm_t *part = NULL;
+  enter(l);
+  SHMI_RETURN_IF_ERROR(met(l, shmccl_comm_split(l->comm, l->rank & 1, l->rank, &part, NULL)));
+  struct life child = *l;
+  child.comm = part;
+  child.nranks = (l->nranks + 1 - (l->rank & 1)) / 2;
+  child.rank = l->rank / 2;
+  fill(child.rank, 1, n);
+  const shmccl_result_t result = shmccl_allreduce(in, out, n, SHMCCL_INT32, SHMCCL_SUM, part, NULL);
+  if (result == SHMCCL_SUCCESS) check_sum(&child, 0, n);
+  shmccl_comm_destroy(part);
+  return result;
+}
+
+/* Blocks for each rank are smaller, or large groups would spend their lives in one call. */
+static shmccl_result_t use(struct life *l, size_t count) {
+  const enum work w = (enum work)l->plan->work;
+  const bool has_blocks = w == ALLGATHER || w == REDUCE_SCATTER || w == ALLTOALL || w == GATHER || w == SCATTER;
+  if (w == LIFE) return SHMCCL_SUCCESS;
+  if (w == SEND_RECV) return send_recv(l, count);
+  if (w == GROUP) return all_with_all(l, count);
+  if (w == SPLIT) return split(l, count);
+  return call_and_check(l, has_blocks && count == LARGE ? count / (size_t)l->nranks : count);
+}
+
+/* The first error counts. */
+static void tell(const struct life *l, shmccl_result_t result) {
+  struct tr_slot *o = l->outcome;
+  if (o->result != SHMCCL_SUCCESS) return;
+  o->result = result;
+  o->told_ns = tr_now_ns();
+  if (result != SHMCCL_SUCCESS) snprintf(o->error, sizeof o->error, "%s", shmccl_last_error());
+}
+
+/* ---- a life ------------------------------------------------------------------------------------------------------ */
+
+/* A work of calls starts to count when all are there: what happens before is the work LIFE's. */
+static shmccl_result_t live(struct life *l, const shmccl_unique_id_t *id) {
+  const struct work_plan *plan = l->plan;
+  const uint32_t at = l->rank == plan->victim ? plan->at : 0;
+  const shmccl_config_t config = {.size = sizeof config,
+                                  .timeout_ms = plan->timeout_ms,
+                                  .staging_bytes = STAGING_BYTES,
+                                  .chunk_bytes = CHUNK_BYTES,
+                                  .algorithm = plan->work == ALLREDUCE_TWO_SHOT ? SHMCCL_ALGORITHM_TWO_SHOT
+                                                                                : SHMCCL_ALGORITHM_AUTO};
+  if (plan->work == LIFE) points_count(l->mark, plan->action, at);
+  SHMI_RETURN_IF_ERROR(shmccl_comm_init_rank(&l->comm, l->nranks, id, l->rank, &config));
+  if (plan->work != LIFE) SHMI_RETURN_IF_ERROR(shmccl_barrier(l->comm, NULL));
+  if (plan->work != LIFE) points_count(l->mark, plan->action, at);
+  /* All calls, also after an error: with a part of it in error, a communicator may still be whole. */
+  tell(l, use(l, SMALL));
+  tell(l, use(l, LARGE));
+  enter(l);
+  return met(l, shmccl_comm_finalize(l->comm));
+}
+
+void work_run(const struct work_plan *plan, const shmccl_unique_id_t *id, int rank, struct tr_slot *outcome) {
+  struct life l = {.plan = plan, .rank = rank, .nranks = plan->nranks, .mark = &plan->marks[rank], .outcome = outcome};
+  tell(&l, live(&l, id));
+  shmccl_comm_destroy(l.comm);
+  points_end();
+}
