@@ -26,7 +26,7 @@ def test_help_lists_the_flags(_):
     check(len(flags) >= 30 and {'agg_iters', 'average', 'per_iter_timing', 'tune', 'json', 'help'} <= names,
           f'--help lists {sorted(names)}')
     for name, letter, _ in flags:
-        check(name in FILES or letter or name in {'ranks', 'no-pin', 'rounds', 'peer', 'version'}, f'--{name} has no letter')
+        check(name in FILES or letter or name in {'ranks', 'no-pin', 'rounds', 'peer', 'memory', 'version'}, f'--{name} has no letter')
 
 
 def test_every_flag_refuses_nonsense(_):
