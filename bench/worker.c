@@ -211,6 +211,7 @@ static struct reply do_link(struct worker *worker, const struct command *command
   size_t bytes = copies ? gpu_link_open(worker->gpu, command->bytes) : 0;
   double seconds = 0;
   if (copies && !bytes) return failed(worker->error);
+  worker->error[0] = 0; /* of a try for more than could be pinned */
   if (bytes > command->bytes) bytes = command->bytes;
   if (!backend->ops->barrier(backend)) return failed(backend->error);
   if (!copies) return (struct reply){0};

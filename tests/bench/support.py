@@ -34,7 +34,7 @@ def check(condition, text, done=None):
 def environment(**changes):
     """Without what users and launchers set."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(('SHMCCL_', 'OMPI_', 'PMI_', 'SLURM_', 'RANK', 'WORLD'))}
-    return {**kept, **changes}
+    return {**kept, 'CUDA_VISIBLE_DEVICES': '', **changes}  # what is tested here is host memory
 
 
 def run(*command, env=None, **keywords):
