@@ -150,7 +150,7 @@ static void note_message(shmccl_comm_t *comm, struct message *m, bool is_send) {
                                                             .peer = is_send ? m->to : m->from,
                                                             .buffer = is_send ? m->send.data : m->recv.data,
                                                             .bytes = message_bytes(m),
-                            .id = {.count = m->count, .datatype = (uint32_t)m->type},
+                                                            .id = {.count = m->count, .datatype = (uint32_t)m->type},
                                                             .signature = (uint32_t)(m->count * 16 + (size_t)m->type),
                                                             .on_device = true};
 }
