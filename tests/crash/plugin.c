@@ -41,8 +41,8 @@ bool work_names_victim(const struct work_plan *p, int rank, const char *error) {
          strstr(error, "the process that listened is gone") || strstr(error, "nobody has connected");
 }
 
-static void logger(nccl_log_level_t level, unsigned long subsystems, const char *file, int line, const char *format,
-                   ...) {
+__attribute__((format(printf, 5, 6))) static void logger(nccl_log_level_t level, unsigned long subsystems,
+                                                         const char *file, int line, const char *format, ...) {
   va_list arguments;
   (void)subsystems, (void)file, (void)line;
   if (level != NCCL_LOG_WARN) return;
