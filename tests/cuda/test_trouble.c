@@ -18,6 +18,10 @@
 
 enum { COUNT = 5000 };
 
+/* Far below the time limit, which would end the wait too; the bound itself, a second, is for machines that do nothing
+ * else. */
+static const uint64_t PROMPT_NS = 5000000000;
+
 struct device_rank {
   shmccl_comm_t *comm;
   cudaStream_t stream;
@@ -205,7 +209,7 @@ static void victim_dies(struct tr_job *job, int rank) {
   const uint64_t start = tr_now_ns();
   OK(cudaStreamSynchronize(r.stream));
   CHECK(next_error(&r) == SHMCCL_ERROR_PEER_DIED, "the death is not told");
-  CHECK(tr_now_ns() - start < 1000000000, "told after %llu ms", (unsigned long long)(tr_now_ns() - start) / 1000000);
+  CHECK(tr_now_ns() - start < PROMPT_NS, "told after %llu ms", (unsigned long long)(tr_now_ns() - start) / 1000000);
   expect_line("rank 1");
   EXPECT_AGAIN(allreduce(&r, 4), SHMCCL_ERROR_PEER_DIED);
   end(&r);
@@ -234,7 +238,7 @@ static void victim_dies_under_graph(struct tr_job *job, int rank) {
   OK(cudaGraphLaunch(exec, r.stream));
   const uint64_t start = tr_now_ns();
   CHECK(cudaStreamSynchronize(r.stream) != cudaSuccess, "an aborted replay passes as good");
-  CHECK(tr_now_ns() - start < 1000000000, "after %llu ms", (unsigned long long)(tr_now_ns() - start) / 1000000);
+  CHECK(tr_now_ns() - start < PROMPT_NS, "after %llu ms", (unsigned long long)(tr_now_ns() - start) / 1000000);
   CHECK(next_error(&r) == SHMCCL_ERROR_PEER_DIED, "the death is not told");
   expect_line("rank 1");
   EXPECT_OK(shmccl_comm_destroy(r.comm));
@@ -292,8 +296,7 @@ static void destroyed_early(struct tr_job *job, int rank) {
   if (rank == 0) {
     const uint64_t start = tr_now_ns();
     EXPECT_OK(shmccl_comm_destroy(r.comm));
-    CHECK(tr_now_ns() - start < 1000000000, "destroy took %llu ms",
-          (unsigned long long)(tr_now_ns() - start) / 1000000);
+    CHECK(tr_now_ns() - start < PROMPT_NS, "destroy took %llu ms", (unsigned long long)(tr_now_ns() - start) / 1000000);
     tr_set(&job->slots[0].phase, 1);
   }
   OK(cudaStreamSynchronize(r.stream));
