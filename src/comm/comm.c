@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "comm/create.h"
 #include "comm/device.h"
 #include "reduce/reduce.h"
@@ -451,7 +452,7 @@ static void *retire(void *context) {
 static void retire_behind_kernels(shmccl_comm_t *comm) {
   const uint64_t deadline = shmi_now_ns() + RETIRE_NS;
   pthread_t thread;
-  if (pthread_create(&thread, NULL, retire, comm)) {
+  if (shmi_thread_start(&thread, retire, comm)) {
     retire(comm);
     return;
   }

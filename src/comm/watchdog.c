@@ -7,11 +7,11 @@
  * owner may never call again.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "comm/device.h"
 #include "shm/liveness.h"
 
@@ -126,16 +126,6 @@ static void *watch(void *context) {
   return NULL;
 }
 
-/* Signals are for the program's threads. */
-static int start_thread(struct shmi_watchdog *w, shmccl_comm_t *comm) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int error = pthread_create(&w->thread, NULL, watch, comm);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return error;
-}
-
 shmccl_result_t shmi_watchdog_start(shmccl_comm_t *comm) {
   struct shmi_watchdog *w = &comm->device->watchdog;
   pthread_condattr_t monotonic;
@@ -144,7 +134,7 @@ shmccl_result_t shmi_watchdog_start(shmccl_comm_t *comm) {
   pthread_mutex_init(&w->lock, NULL);
   pthread_cond_init(&w->wake, &monotonic);
   pthread_condattr_destroy(&monotonic);
-  const int error = start_thread(w, comm);
+  const int error = shmi_thread_start(&w->thread, watch, comm);
   w->runs = !error;
   if (!error) return SHMCCL_SUCCESS;
   pthread_cond_destroy(&w->wake);

@@ -2,11 +2,11 @@
 #include "front/births.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "base/variables.h"
 #include "front/agree.h"
 #include "front/group.h"
@@ -120,21 +120,11 @@ static void *decide(void *context) {
   return NULL;
 }
 
-/* Signals are for the program's threads. */
-static bool start_thread(pthread_t *thread, struct shmi_front_comm *comm) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int error = pthread_create(thread, NULL, decide, comm);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return !error;
-}
-
 /* Without a thread this rank does not come, so that the others do not divert either. */
 static bool start(struct shmi_front_comm *comm, pthread_t *thread) {
   if (!shmi_front_begin(comm)) return false;
   shmi_front_hold_again(comm);
-  if (is_candidate(comm) && start_thread(thread, comm)) return true;
+  if (is_candidate(comm) && !shmi_thread_start(thread, decide, comm)) return true;
   shmi_front_decided(comm, NULL);
   shmi_front_release(comm);
   return false;

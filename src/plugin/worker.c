@@ -11,12 +11,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/ordering.h"
+#include "base/thread.h"
 #include "comm/comm.h"
 #include "shm/liveness.h"
 
@@ -78,16 +78,6 @@ static void *work(void *context) {
 /* ---- start and stop ------------------------------------------------------------------------------------------------
  */
 
-/* Signals are the application's: its handlers must not run here. */
-static int create_thread(struct shmi_worker *w) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int error = pthread_create(&w->thread, NULL, work, w);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return error;
-}
-
 /* A kernel that refuses leaves the thread where it is. */
 static void settle(const struct shmi_worker *w) {
   cpu_set_t set;
@@ -108,7 +98,7 @@ nccl_result_t shmi_worker_start(struct shmi_worker **worker, shmccl_comm_t *comm
   w->cpu = cpu;
   w->fork_generation = shmi_fork_generation();
   sem_init(&w->waiting, 0, 0);
-  const int error = create_thread(w);
+  const int error = shmi_thread_start(&w->thread, work, w);
   if (error) {
     sem_destroy(&w->waiting);
     free(w);
