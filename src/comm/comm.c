@@ -392,11 +392,8 @@ shmccl_result_t shmccl_comm_init_rank(shmccl_comm_t **comm, int nranks, const sh
 
 static shmccl_result_t create_all(shmccl_comm_t **comms, int nranks, const uint8_t id[SHMI_ID_BYTES],
                                   const shmi_options_t *options) {
-  const int devices = options->memory == SHMCCL_MEMORY_HOST ? 0 : shmi_gpu_count();
-  for (int r = 0; r < nranks; r++) {
-    const int device = devices ? r % devices : SHMI_GPU_CURRENT;
-    SHMI_RETURN_IF_ERROR(shmi_comm_attach(&comms[r], nranks, id, r, options, device));
-  }
+  for (int r = 0; r < nranks; r++)
+    SHMI_RETURN_IF_ERROR(shmi_comm_attach(&comms[r], nranks, id, r, options, shmi_device_of(r, options)));
   for (int r = 0; r < nranks; r++) SHMI_RETURN_IF_ERROR(shmi_comm_meet(comms[r]));
   for (int r = 0; r < nranks; r++) SHMI_RETURN_IF_ERROR(shmi_comm_settle(comms[r]));
   return SHMCCL_SUCCESS;

@@ -50,9 +50,13 @@ static shmccl_result_t open_gpu(shmccl_comm_t *comm, int device) {
   return result;
 }
 
-static bool is_wanted(const shmccl_comm_t *comm) {
-  return comm->options.memory == SHMCCL_MEMORY_CUDA ||
-         (comm->options.memory == SHMCCL_MEMORY_AUTO && shmi_gpu_in_use());
+static bool is_wanted(const shmi_options_t *options) {
+  return options->memory == SHMCCL_MEMORY_CUDA || (options->memory == SHMCCL_MEMORY_AUTO && shmi_gpu_in_use());
+}
+
+int shmi_device_of(int rank, const shmi_options_t *options) {
+  const int devices = is_wanted(options) ? shmi_gpu_count() : 0;
+  return devices ? rank % devices : SHMI_GPU_CURRENT;
 }
 
 static shmccl_result_t open_and_allocate(shmccl_comm_t *comm, int device) {
@@ -69,7 +73,7 @@ static shmccl_result_t open_and_allocate(shmccl_comm_t *comm, int device) {
 
 /* Who did not ask for device memory can do without. */
 shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device) {
-  if (!is_wanted(comm)) return SHMCCL_SUCCESS;
+  if (!is_wanted(&comm->options)) return SHMCCL_SUCCESS;
   const shmccl_result_t result = open_and_allocate(comm, device);
   return comm->options.memory == SHMCCL_MEMORY_AUTO ? SHMCCL_SUCCESS : result;
 }

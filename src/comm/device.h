@@ -48,6 +48,8 @@ struct shmi_device {
 
 /* ---- device.c ---- */
 
+/* The device of a rank whose process is all ranks' (init_all). Asks CUDA only if the options want it. */
+int shmi_device_of(int rank, const shmi_options_t *options);
 /* Opens the GPU if the options ask for it: comm->device stays NULL if not. device: its number, or SHMI_GPU_CURRENT.
  * Raises what is an error. Also says in the member line what this rank has. */
 shmccl_result_t shmi_device_open(shmccl_comm_t *comm, int device);
