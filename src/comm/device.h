@@ -34,7 +34,6 @@ struct shmi_device {
   struct shmi_world pairs;                       /* the device's view of the message slots */
   struct shmi_pieces *pieces;                    /* in device memory */
   uint32_t channels;                             /* in use; 0 with one rank */
-  bool traps;                                    /* an aborted kernel is always a CUDA error, not only under capture */
   uint32_t calls;                                /* launched or captured so far */
   struct shmi_call_id recent[SHMI_RECENT_CALLS]; /* the newest of them, by number */
   struct shmi_watchdog {

@@ -62,7 +62,6 @@ shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *c, void *
   struct shmi_launch launch = d->launch;
   launch.call = *c;
   launch.number = shmi_watchdog_number(d, &c->id);
-  launch.trap = d->traps;
   shmi_note32(counted, *counted + 1);
   return shmi_device_outcome(comm, shmi_gpu_launch(d->gpu, &launch, stream));
 }

@@ -45,7 +45,6 @@ static shmccl_result_t launch(shmccl_comm_t *comm, void *stream) {
   group.launch.world = d->pairs;
   group.launch.call.element = 1;
   group.launch.number = shmi_watchdog_number(d, &id);
-  group.launch.trap = d->traps;
   return shmi_device_outcome(comm, shmi_gpu_launch_group(d->gpu, &group, stream));
 }
 

@@ -56,8 +56,7 @@ static shmccl_result_t report(cudaError_t error, const char *what) {
                     cudaGetErrorName(error), remedy_for(error));
 }
 
-/* ---- the calling thread --------------------------------------------------------------------------------------------
- */
+/* ---- the calling thread ------------------------------------------------------------------------------------------ */
 
 struct scope {
   int device;
@@ -80,8 +79,7 @@ static void leave(struct scope *s, int device) {
   if (s->device != device) cudaSetDevice(s->device);
 }
 
-/* ---- the device ----------------------------------------------------------------------------------------------------
- */
+/* ---- the device -------------------------------------------------------------------------------------------------- */
 
 int shmi_gpu_count(void) {
   int count;
@@ -173,8 +171,7 @@ void shmi_gpu_close(struct shmi_gpu *g) {
 
 int shmi_gpu_device(const struct shmi_gpu *g) { return g->device; }
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 /* Registered by this process, over all communicators. */
 static pthread_mutex_t budget_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -296,8 +293,7 @@ shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *g, const void *p, enum s
   return SHMCCL_SUCCESS;
 }
 
-/* ---- work
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- work -------------------------------------------------------------------------------------------------------- */
 
 /* The capture that the stream is in; 0: none. */
 static cudaError_t capture_of(cudaStream_t stream, unsigned long long *capture) {
@@ -322,10 +318,9 @@ static cudaError_t mark(struct last *last, unsigned long long capture, cudaStrea
   return cudaEventRecord(last->event, stream);
 }
 
-static cudaError_t launch_kernel(const struct shmi_launch *l, cudaStream_t stream) {
+static cudaError_t launch_kernel(struct shmi_launch *l, cudaStream_t stream) {
   const struct shmi_call_id *id = &l->call.id;
-  struct shmi_launch copy = *l; /* CUDA's arguments are not const */
-  void *arguments[] = {&copy};
+  void *arguments[] = {l};
   const dim3 grid = {l->call.channels, 1, 1}, block = {SHMI_KERNEL_THREADS, 1, 1};
   return cudaLaunchKernel(shmi_kernel_of((shmccl_datatype_t)id->datatype, (shmccl_redop_t)id->op), grid, block,
                           arguments, 0, stream);

@@ -68,7 +68,7 @@ shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *gpu, const void *p, enum
 
 /* ---- work -------------------------------------------------------------------------------------------------------- */
 
-/* Launches `what` behind everything that was launched through this hold before, on whatever stream; under capture,
+/* Launches a kernel behind everything that was launched through this hold before, on whatever stream; under capture,
  * behind what the same capture holds. Sets launch->trap under capture: nobody looks at a status between replays. */
 shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch, void *stream);
 shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *gpu, struct shmi_group *group, void *stream);
