@@ -5,12 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <cuda_runtime_api.h>
-
-#include "cudart_standin.h"
-#include "trouble/support.h"
-
-#define OK(call) CHECK((call) == cudaSuccess, "%s", cudaGetErrorString(cudaPeekAtLastError()))
+#include "trouble_on_device.h"
 
 enum { COUNT = 3000 };
 

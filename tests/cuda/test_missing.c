@@ -6,12 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cuda_runtime_api.h>
-
-#include "cudart_standin.h"
-#include "trouble/support.h"
-
-#define OK(call) CHECK((call) == cudaSuccess, "%s", cudaGetErrorString(cudaPeekAtLastError()))
+#include "trouble_on_device.h"
 
 static const shmccl_config_t automatic = {.size = sizeof automatic, .timeout_ms = 5000};
 static const shmccl_config_t cuda = {.size = sizeof cuda, .timeout_ms = 5000, .memory = SHMCCL_MEMORY_CUDA};
@@ -134,11 +129,7 @@ static void device_is_lost(struct tr_job *job, int rank) {
     EXPECT(shmccl_barrier(comm, cudaStreamPerThread), SHMCCL_ERROR_CUDA,
            "illegal memory access|start the process again");
   } else {
-    shmccl_result_t state = SHMCCL_SUCCESS;
-    for (int i = 0; i < 300 && state == SHMCCL_SUCCESS; i++) {
-      tr_sleep_ms(10);
-      CHECK(shmccl_comm_get_async_error(comm, &state) == SHMCCL_SUCCESS, "async error");
-    }
+    const shmccl_result_t state = next_error(comm);
     tr_sleep_ms(50);
     char text[1024];
     tr_caught(text, sizeof text);

@@ -9,12 +9,7 @@
 #include <threads.h>
 #include <unistd.h>
 
-#include <cuda_runtime_api.h>
-
-#include "cudart_standin.h"
-#include "trouble/support.h"
-
-#define OK(call) CHECK((call) == cudaSuccess, "%s", cudaGetErrorString(cudaPeekAtLastError()))
+#include "trouble_on_device.h"
 
 enum { COUNT = 5000 };
 
@@ -105,16 +100,6 @@ static void host_only(struct tr_job *job, int rank) {
 
 /* ---- disagreement ------------------------------------------------------------------------------------------------ */
 
-/* Until a call fails, with what the kernels found. */
-static shmccl_result_t next_error(const struct device_rank *r) {
-  shmccl_result_t state = SHMCCL_SUCCESS;
-  for (int i = 0; i < 1000 && state == SHMCCL_SUCCESS; i++) {
-    tr_sleep_ms(10);
-    CHECK(shmccl_comm_get_async_error(r->comm, &state) == SHMCCL_SUCCESS, "async error");
-  }
-  return state;
-}
-
 static void expect_line(const char *words) {
   char text[2048];
   tr_sleep_ms(100);
@@ -126,7 +111,7 @@ static void disagree(struct tr_job *job, int rank) {
   struct device_rank r = begin(job, rank, &patient);
   CHECK(allreduce(&r, 100 + (size_t)rank) == SHMCCL_SUCCESS, "enqueue");
   OK(cudaStreamSynchronize(r.stream));
-  CHECK(next_error(&r) == SHMCCL_ERROR_MISMATCH, "the mismatch is not told");
+  CHECK(next_error(r.comm) == SHMCCL_ERROR_MISMATCH, "the mismatch is not told");
   expect_line("allreduce of 101 float32");
   EXPECT_AGAIN(allreduce(&r, 4), SHMCCL_ERROR_MISMATCH);
   end(&r);
@@ -141,7 +126,7 @@ static void kinds_disagree(struct tr_job *job, int rank) {
   } else {
     CHECK(allreduce(&r, 4) == SHMCCL_SUCCESS, "enqueue");
     OK(cudaStreamSynchronize(r.stream));
-    CHECK(next_error(&r) == SHMCCL_ERROR_MISMATCH, "the mismatch is not told");
+    CHECK(next_error(r.comm) == SHMCCL_ERROR_MISMATCH, "the mismatch is not told");
     expect_line("disagree");
   }
   end(&r);
@@ -158,7 +143,7 @@ static void messages_disagree(struct tr_job *job, int rank) {
   CHECK(message(&r, rank, COUNT) == SHMCCL_SUCCESS, "enqueue");
   CHECK(message(&r, rank, 100 + (size_t)rank) == SHMCCL_SUCCESS, "enqueue");
   OK(cudaStreamSynchronize(r.stream));
-  CHECK(next_error(&r) == SHMCCL_ERROR_MISMATCH, "the mismatch is not told");
+  CHECK(next_error(r.comm) == SHMCCL_ERROR_MISMATCH, "the mismatch is not told");
   expect_line(rank ? "rank 1 receives 101 float32 from rank 0, which sent 100 float32"
                    : "rank 1 found that ranks disagree");
   EXPECT_AGAIN(message(&r, rank, 4), SHMCCL_ERROR_MISMATCH);
@@ -172,7 +157,7 @@ static void late(struct tr_job *job, int rank) {
   if (rank == 0) {
     CHECK(allreduce(&r, COUNT) == SHMCCL_SUCCESS, "enqueue");
     OK(cudaStreamSynchronize(r.stream));
-    CHECK(next_error(&r) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
+    CHECK(next_error(r.comm) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
     expect_line("allreduce waited 1500 ms for rank 1");
   } else {
     tr_sleep_ms(3000);
@@ -186,10 +171,10 @@ static void late_sender(struct tr_job *job, int rank) {
   if (rank == 1) {
     CHECK(message(&r, 1, COUNT) == SHMCCL_SUCCESS, "enqueue");
     OK(cudaStreamSynchronize(r.stream));
-    CHECK(next_error(&r) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
+    CHECK(next_error(r.comm) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
     expect_line("send/recv waited 1500 ms for rank 0");
   } else {
-    CHECK(next_error(&r) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
+    CHECK(next_error(r.comm) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
     expect_line("rank 0 did not come");
     EXPECT_AGAIN(message(&r, 0, COUNT), SHMCCL_ERROR_TIMEOUT);
   }
@@ -208,7 +193,7 @@ static void victim_dies(struct tr_job *job, int rank) {
   tr_set(&job->slots[0].phase, 1);
   const uint64_t start = tr_now_ns();
   OK(cudaStreamSynchronize(r.stream));
-  CHECK(next_error(&r) == SHMCCL_ERROR_PEER_DIED, "the death is not told");
+  CHECK(next_error(r.comm) == SHMCCL_ERROR_PEER_DIED, "the death is not told");
   CHECK(tr_now_ns() - start < PROMPT_NS, "told after %llu ms", (unsigned long long)(tr_now_ns() - start) / 1000000);
   expect_line("rank 1");
   EXPECT_AGAIN(allreduce(&r, 4), SHMCCL_ERROR_PEER_DIED);
@@ -239,7 +224,7 @@ static void victim_dies_under_graph(struct tr_job *job, int rank) {
   const uint64_t start = tr_now_ns();
   CHECK(cudaStreamSynchronize(r.stream) != cudaSuccess, "an aborted replay passes as good");
   CHECK(tr_now_ns() - start < PROMPT_NS, "after %llu ms", (unsigned long long)(tr_now_ns() - start) / 1000000);
-  CHECK(next_error(&r) == SHMCCL_ERROR_PEER_DIED, "the death is not told");
+  CHECK(next_error(r.comm) == SHMCCL_ERROR_PEER_DIED, "the death is not told");
   expect_line("rank 1");
   EXPECT_OK(shmccl_comm_destroy(r.comm));
 }
@@ -260,7 +245,7 @@ static void messages_run_out(struct tr_job *job, int rank) {
     OK(cudaGraphLaunch(exec, r.stream));
     CHECK(cudaStreamSynchronize(r.stream) != cudaSuccess, "an aborted replay passes as good");
   }
-  CHECK(next_error(&r) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
+  CHECK(next_error(r.comm) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
   expect_line(rank ? "send/recv waited 1500 ms for rank 0" : "rank 0 did not come");
   EXPECT_OK(shmccl_comm_destroy(r.comm));
 }
@@ -280,7 +265,7 @@ static void aborted(struct tr_job *job, int rank) {
     OK(cudaStreamSynchronize(r.stream));
     thrd_join(thread, NULL);
   }
-  CHECK(next_error(&r) == SHMCCL_ERROR_ABORTED, "the abort is not told");
+  CHECK(next_error(r.comm) == SHMCCL_ERROR_ABORTED, "the abort is not told");
   expect_line("shmccl_comm_abort");
   EXPECT_AGAIN(allreduce(&r, 4), SHMCCL_ERROR_ABORTED);
   end(&r);
