@@ -115,6 +115,18 @@ static inline uint64_t shmi_block_reduce_last(const struct shmi_block *b) {
 
 #include "coll/messages.h"
 
+/* What a kernel left behind: nothing, or this error about this peer. rank: whose kernel it is. */
+static inline void executor_check_done(uint64_t status) {
+  CHECK_TEXT(status == 0, "kernel left with error %u about rank %d", shmi_status_error(status),
+             shmi_status_peer(status));
+}
+
+static inline void executor_expect(uint64_t status, int rank, uint32_t error, int peer) {
+  CHECK_TEXT(shmi_status_error(status) == error && shmi_status_peer(status) == peer,
+             "rank %d left with error %u about rank %d, not %u about %d", rank, shmi_status_error(status),
+             shmi_status_peer(status), error, peer);
+}
+
 /* One thread's part of a kernel. */
 static inline int executor_run(struct shmi_block *b, const struct shmi_launch *launch, int channel) {
   b->launch = launch;
