@@ -7,16 +7,9 @@ A DistributedDataParallel step against the same step on one rank, and all-reduce
 130 of 10, 40 and 100 KiB bf16 in one CUDA graph (decode), 128 of 20 and 80 MB (prefill). Prints
 "shape decode|prefill BYTES CALLS MICROSECONDS..." for the whole batch. Exit code 77: no PyTorch, or no CUDA in it.
 """
-import os
 import sys
-import tempfile
 
-try:
-    import torch
-    import torch.distributed as dist
-except ImportError as error:
-    print(f'no PyTorch: {error}')
-    sys.exit(77)
+from torch_ranks import dist, main, torch
 
 REPEATS = 5
 DECODE = (130, (10 << 10, 40 << 10, 100 << 10))
@@ -83,26 +76,12 @@ def time_shape(rank, ranks, name, calls, size):
         print(f'shape {name} {size} {calls}', *(f'{n:.1f}' for n in numbers), flush=True)
 
 
-def run(rank, ranks, gpus, meeting):
-    if gpus == 'one':
-        os.environ['NCCL_HOSTID'] = f'host-{rank}'
-    torch.cuda.set_device(0 if gpus == 'one' else rank)
-    dist.init_process_group('nccl', init_method=f'file://{meeting}', rank=rank, world_size=ranks)
+def checks(rank, ranks):
     check_ddp(rank, ranks)
     for name, (calls, sizes) in (('decode', DECODE), ('prefill', PREFILL)):
         for size in sizes:
             time_shape(rank, ranks, name, calls, size)
-    dist.destroy_process_group()
-
-
-def main():
-    if not torch.cuda.is_available():
-        print('PyTorch has no CUDA device')
-        sys.exit(77)
-    gpus, ranks = sys.argv[1], int(sys.argv[2])
-    with tempfile.TemporaryDirectory(prefix='shmccl-torch-') as folder:
-        torch.multiprocessing.spawn(run, (ranks, gpus, os.path.join(folder, 'meeting')), nprocs=ranks)
 
 
 if __name__ == '__main__':
-    main()
+    main(checks)

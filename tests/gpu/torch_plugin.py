@@ -6,16 +6,9 @@ PyTorch's nccl backend with whatever net the environment gives NCCL; started by 
 Checks all_reduce, all_gather_into_tensor, reduce_scatter_tensor, broadcast, two process groups and a CUDA graph of all_reduce;
 prints "time all_reduce BYTES eager|graph MICROSECONDS..." as nccl_gpu does. Exit code 77: no PyTorch, or no CUDA in it.
 """
-import os
 import sys
-import tempfile
 
-try:
-    import torch
-    import torch.distributed as dist
-except ImportError as error:
-    print(f'no PyTorch: {error}')
-    sys.exit(77)
+from torch_ranks import dist, main, torch
 
 SIZES = (1 << 10, 1 << 16, 1 << 20, 1 << 24)
 CALLS, BATCHES = 10, 5
@@ -92,27 +85,13 @@ def time_all_reduce(rank, ranks, size):
             print(f'time all_reduce {size} {mode}', *(f'{n:.2f}' for n in numbers), flush=True)
 
 
-def run(rank, ranks, gpus, meeting):
-    if gpus == 'one':
-        os.environ['NCCL_HOSTID'] = f'host-{rank}'
-    torch.cuda.set_device(0 if gpus == 'one' else rank)
-    dist.init_process_group('nccl', init_method=f'file://{meeting}', rank=rank, world_size=ranks)
+def checks(rank, ranks):
     for count in (1, 1000, 300000):
         check_collectives(rank, ranks, count)
     check_groups(rank, ranks)
     for size in SIZES:
         time_all_reduce(rank, ranks, size)
-    dist.destroy_process_group()
-
-
-def main():
-    if not torch.cuda.is_available():
-        print('PyTorch has no CUDA device')
-        sys.exit(77)
-    gpus, ranks = sys.argv[1], int(sys.argv[2])
-    with tempfile.TemporaryDirectory(prefix='shmccl-torch-') as folder:
-        torch.multiprocessing.spawn(run, (ranks, gpus, os.path.join(folder, 'meeting')), nprocs=ranks)
 
 
 if __name__ == '__main__':
-    main()
+    main(checks)
