@@ -10,8 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/ordering.h"
 #include "comm/comm.h"
+
+_Static_assert((int)SHMI_HASH_BYTES == (int)SHMI_ID_BYTES, "a hash names a segment");
 
 struct launcher {
   const char *name, *rank, *nranks, *local_nranks; /* local_nranks: ranks on this host; NULL if it does not say */
@@ -50,20 +53,13 @@ enum { LAUNCHER_COUNT = sizeof launchers / sizeof launchers[0] };
 /* ---- the id
  * ------------------------------------------------------------------------------------------------------------ */
 
-/* FNV-1a, two lanes: spreads, it does not protect. The folder's permissions protect. */
-struct hash {
-  uint64_t lane[2];
-};
-
-static void hash_text(struct hash *h, const char *text) {
-  for (const char *c = text ? text : "\x01"; c == text || *c; c++) {
-    for (int i = 0; i < 2; i++) h->lane[i] = (h->lane[i] ^ (uint8_t)*c) * 0x100000001b3ull;
-    if (!*c) return;
-  }
-  for (int i = 0; i < 2; i++) h->lane[i] = h->lane[i] * 0x100000001b3ull + 0x9e37u;
+/* A variable that is not set is something else than an empty one. */
+static void hash_text(struct shmi_hash *h, const char *text) {
+  if (!text) text = "\x01";
+  shmi_hash_add(h, text, strlen(text) + 1);
 }
 
-static void hash_number(struct hash *h, unsigned long long number) {
+static void hash_number(struct shmi_hash *h, unsigned long long number) {
   char text[32];
   snprintf(text, sizeof text, "%llu", number);
   hash_text(h, text);
@@ -94,7 +90,7 @@ static long find_ancestor(const char *name, unsigned long long *started) {
   return 0;
 }
 
-static shmccl_result_t hash_ancestor(struct hash *h, const struct launcher *l) {
+static shmccl_result_t hash_ancestor(struct shmi_hash *h, const struct launcher *l) {
   unsigned long long started;
   long pid = find_ancestor(l->ancestor, &started);
   if (!pid)
@@ -109,7 +105,7 @@ static shmccl_result_t hash_ancestor(struct hash *h, const struct launcher *l) {
 
 static shmccl_result_t make_id(const struct launcher *l, uint32_t attempt, uint8_t id[SHMI_ID_BYTES]) {
   const char *chosen = getenv("SHMCCL_ID");
-  struct hash h = {{0xcbf29ce484222325ull, 0x84222325cbf29ce4ull}};
+  struct shmi_hash h = shmi_hash_begin("environment");
   int job_variables = 0;
   hash_number(&h, geteuid());
   if (chosen && *chosen) {
@@ -127,7 +123,7 @@ static shmccl_result_t make_id(const struct launcher *l, uint32_t attempt, uint8
                         l->name);
   }
   hash_number(&h, attempt);
-  memcpy(id, h.lane, SHMI_ID_BYTES);
+  shmi_hash_end(h, id);
   return SHMCCL_SUCCESS;
 }
 

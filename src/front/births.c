@@ -6,57 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/thread.h"
 #include "base/variables.h"
 #include "front/agree.h"
 #include "front/group.h"
 
+_Static_assert((int)SHMI_HASH_BYTES == (int)SHMI_ID_BYTES, "a hash names a segment");
+
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
-/* 128 bits of whatever ranks share. Nobody gains by making two alike: the segment is this user's alone. */
-struct hash {
-  uint64_t a, b;
-};
-
-static struct hash hash_start(const char *purpose) {
-  struct hash h = {0x9e3779b97f4a7c15ull, 0x7fb5d329728ea185ull};
-  for (; *purpose; purpose++) {
-    h.a = (h.a ^ (uint8_t)*purpose) * 0x100000001b3ull;
-    h.b = (h.b + (uint8_t)*purpose) * 0x81dadef4bc2dd44dull;
-  }
-  return h;
-}
-
-static void hash_add(struct hash *h, const void *data, size_t bytes) {
-  const uint8_t *p = data;
-  for (size_t i = 0; i < bytes; i++) {
-    h->a = (h->a ^ p[i]) * 0x100000001b3ull;
-    h->b = (h->b + p[i]) * 0x81dadef4bc2dd44dull;
-    h->b ^= h->b >> 29;
-  }
-}
-
-static void hash_end(struct hash h, uint8_t id[SHMI_ID_BYTES]) {
-  h.a ^= h.a >> 32;
-  h.b ^= h.a * 0x9e3779b97f4a7c15ull;
-  memcpy(id, &h.a, sizeof h.a);
-  memcpy(id + sizeof h.a, &h.b, sizeof h.b);
-}
-
 static void id_of_ids(const nccl_unique_id_t *ids, int count, uint8_t id[SHMI_ID_BYTES]) {
-  struct hash h = hash_start("ids");
-  hash_add(&h, ids, (size_t)count * sizeof *ids);
-  hash_end(h, id);
+  struct shmi_hash h = shmi_hash_begin("ids");
+  shmi_hash_add(&h, ids, (size_t)count * sizeof *ids);
+  shmi_hash_end(h, id);
 }
 
 /* All ranks split a communicator equally often. */
 static void id_of_split(struct shmi_front_comm *parent, int color, uint8_t id[SHMI_ID_BYTES]) {
-  struct hash h = hash_start("split");
+  struct shmi_hash h = shmi_hash_begin("split");
   const uint32_t number = parent->splits++;
-  hash_add(&h, parent->id, sizeof parent->id);
-  hash_add(&h, &number, sizeof number);
-  hash_add(&h, &color, sizeof color);
-  hash_end(h, id);
+  shmi_hash_add(&h, parent->id, sizeof parent->id);
+  shmi_hash_add(&h, &number, sizeof number);
+  shmi_hash_add(&h, &color, sizeof color);
+  shmi_hash_end(h, id);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -64,13 +37,13 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static struct hash hash_of_excluded(const int *excluded, int count) {
-  struct hash h = hash_start("shrink");
+static struct shmi_hash hash_of_excluded(const int *excluded, int count) {
+  struct shmi_hash h = shmi_hash_begin("shrink");
   int *sorted = malloc((size_t)count * sizeof *sorted);
   if (!sorted) return h; /* another name than the others': it stays NCCL's */
   memcpy(sorted, excluded, (size_t)count * sizeof *sorted);
   qsort(sorted, (size_t)count, sizeof *sorted, by_value);
-  hash_add(&h, sorted, (size_t)count * sizeof *sorted);
+  shmi_hash_add(&h, sorted, (size_t)count * sizeof *sorted);
   free(sorted);
   return h;
 }
@@ -90,12 +63,12 @@ static uint32_t next_shrink(struct shmi_front_comm *parent, const uint8_t exclud
 }
 
 static void id_of_shrink(struct shmi_front_comm *parent, const int *excluded, int count, uint8_t id[SHMI_ID_BYTES]) {
-  struct hash h = hash_of_excluded(excluded, count);
-  hash_end(h, id);
+  struct shmi_hash h = hash_of_excluded(excluded, count);
+  shmi_hash_end(h, id);
   const uint32_t number = next_shrink(parent, id);
-  hash_add(&h, parent->id, sizeof parent->id);
-  hash_add(&h, &number, sizeof number);
-  hash_end(h, id);
+  shmi_hash_add(&h, parent->id, sizeof parent->id);
+  shmi_hash_add(&h, &number, sizeof number);
+  shmi_hash_end(h, id);
 }
 
 /* ---- deciding ---------------------------------------------------------------------------------------------------- */
