@@ -119,8 +119,9 @@ static shmccl_result_t tell(shmccl_comm_t *comm, shmccl_result_t cause, const ch
 }
 
 shmccl_result_t shmi_abort_raise(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const char *message) {
-  /* A rank that writes its line and leaves may be seen to leave first: then its line is there now, and counts. */
-  const bool missing = cause == SHMCCL_ERROR_PEER_DIED || cause == SHMCCL_ERROR_TIMEOUT;
+  /* A rank that writes its line and leaves may be seen to leave first: then its line is there now, and counts; unless
+   * the cause was logged elsewhere: that was the one line of it. */
+  const bool missing = message && (cause == SHMCCL_ERROR_PEER_DIED || cause == SHMCCL_ERROR_TIMEOUT);
   if (missing && comm->abort_told == SHMCCL_SUCCESS && first_in_error(comm, NULL) >= 0) return shmi_abort_look(comm);
   write_line(comm, cause, culprit, comm->rank, comm->late, comm->calling);
   return tell(comm, cause, message);
