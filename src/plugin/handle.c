@@ -31,11 +31,12 @@ shmccl_result_t shmi_handle_make(void *bytes, const uint8_t arena[SHMI_ID_BYTES]
 /* Ranks that choose algorithms by different costs, or some by NCCL's own, hang sooner or later. */
 static shmccl_result_t check_tuner(const struct shmi_handle *h) {
   const uint32_t mine = shmi_tuner_model();
+  const char *theirs = !h->tuner ? "off" : mine ? "another version's" : "on";
   if (h->tuner == mine) return SHMCCL_SUCCESS;
   return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
                     "cannot connect: the tuner is %s in the peer (pid %u) and %s here: give all ranks the same "
                     "SHMCCL_TUNER and libnccl-net-shmccl.so",
-                    h->tuner ? "on" : "off", h->place.pid, mine ? "on" : "off");
+                    theirs, h->place.pid, mine ? "on" : "off");
 }
 
 shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *out) {
