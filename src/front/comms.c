@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/liveness.h"
+
 enum { BUCKETS = 64 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t decided = PTHREAD_COND_INITIALIZER;
@@ -43,6 +45,7 @@ struct shmi_front_comm *shmi_front_enter(nccl_comm_t handle, const uint8_t id[SH
   if (!comm) return NULL;
   comm->handle = handle;
   comm->holders = 2; /* the handle, the caller */
+  comm->fork_generation = shmi_fork_generation();
   memcpy(comm->id, id, sizeof comm->id);
   pthread_mutex_lock(&lock);
   struct shmi_front_comm **place = place_of(handle), *stale = *place;
@@ -96,17 +99,20 @@ struct shmi_front_comm *shmi_front_leave(nccl_comm_t handle) {
   return comm;
 }
 
+static bool is_forked(const struct shmi_front_comm *comm) { return comm->fork_generation != shmi_fork_generation(); }
+
 void shmi_front_await(struct shmi_front_comm *comm) {
   pthread_mutex_lock(&lock);
-  while (comm->state == SHMI_FRONT_DECIDING) pthread_cond_wait(&decided, &lock); /* births.c bounds it */
+  while (comm->state == SHMI_FRONT_DECIDING && !is_forked(comm))
+    pthread_cond_wait(&decided, &lock); /* births.c bounds it */
   pthread_mutex_unlock(&lock);
 }
 
 bool shmi_front_begin(struct shmi_front_comm *comm) {
   pthread_mutex_lock(&lock);
-  const bool first = comm->state == SHMI_FRONT_UNDECIDED;
-  if (first) comm->state = comm->stopped ? SHMI_FRONT_DECIDED : SHMI_FRONT_DECIDING;
-  const bool decides = first && !comm->stopped;
+  const bool first = comm->state == SHMI_FRONT_UNDECIDED, never = comm->stopped || is_forked(comm);
+  if (first) comm->state = never ? SHMI_FRONT_DECIDED : SHMI_FRONT_DECIDING;
+  const bool decides = first && !never;
   pthread_mutex_unlock(&lock);
   return decides;
 }

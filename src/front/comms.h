@@ -42,6 +42,7 @@ struct shmi_front_comm {
   shmccl_comm_t *control;  /* while the ranks agree; for abort */
   shmccl_comm_t *engine;   /* NULL: its calls are NCCL's */
   unsigned holders;
+  uint32_t fork_generation; /* of the process that made it */
   uint64_t calls[SHMI_FRONT_WAYS], bytes[SHMI_FRONT_WAYS];
 };
 
@@ -56,11 +57,12 @@ void shmi_front_release(struct shmi_front_comm *comm);
 void shmi_front_count(struct shmi_front_comm *comm, enum shmi_front_way way, uint64_t bytes);
 /* Its handle's end: not known any more. The caller takes over the handle's hold; NULL: not known. */
 struct shmi_front_comm *shmi_front_leave(nccl_comm_t handle);
-/* Waits, if a thread is deciding, until it has. */
+/* Waits, if a thread is deciding, until it has. Not in a forked child, where nobody is. */
 void shmi_front_await(struct shmi_front_comm *comm);
 /* The engine that its calls go to now; NULL: they are NCCL's. False if that is not decided yet. */
 bool shmi_front_look(struct shmi_front_comm *comm, shmccl_comm_t **engine);
-/* True for the one who is to decide. Nobody does about one that has been stopped. */
+/* True for the one who is to decide. Nobody does about one that has been stopped, and no forked child: its parent does.
+ */
 bool shmi_front_begin(struct shmi_front_comm *comm);
 /* The decision: engine or NULL. */
 void shmi_front_decided(struct shmi_front_comm *comm, shmccl_comm_t *engine);
