@@ -187,6 +187,10 @@ shmccl_result_t shmi_device_agree(shmccl_comm_t *comm) {
   return shmi_watchdog_start(comm);
 }
 
+void shmi_device_trap(shmccl_comm_t *comm) {
+  if (comm->device) comm->device->launch.trap = 1;
+}
+
 /* ---- closing ----------------------------------------------------------------------------------------------------- */
 
 void shmi_device_close(shmccl_comm_t *comm) {

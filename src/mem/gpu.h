@@ -69,7 +69,8 @@ shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *gpu, const void *p, enum
 /* ---- work -------------------------------------------------------------------------------------------------------- */
 
 /* Launches a kernel behind everything that was launched through this hold before, on whatever stream; under capture,
- * behind what the same capture holds. Sets launch->trap under capture: nobody looks at a status between replays. */
+ * behind what the same capture holds. Also sets launch->trap under capture: nobody looks at a status between replays.
+ */
 shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch, void *stream);
 shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *gpu, struct shmi_group *group, void *stream);
 /* A stream for launches that the calling thread waits for: behind nothing of the caller's. */
