@@ -32,6 +32,11 @@ static void report(const struct shmi_front_comm *c) {
 static void end(struct shmi_front_comm *comm) {
   report(comm);
   if (comm->engine) shmccl_comm_destroy(comm->engine);
+  while (comm->expected) {
+    struct shmi_expected *next = comm->expected->next;
+    free(comm->expected);
+    comm->expected = next;
+  }
   while (comm->shrinks) {
     struct shmi_shrink *next = comm->shrinks->next;
     free(comm->shrinks);
@@ -40,20 +45,59 @@ static void end(struct shmi_front_comm *comm) {
   free(comm);
 }
 
-struct shmi_front_comm *shmi_front_enter(nccl_comm_t handle, const uint8_t id[SHMI_ID_BYTES]) {
+static struct shmi_front_comm *make(nccl_comm_t handle, const uint8_t id[SHMI_ID_BYTES]) {
   struct shmi_front_comm *comm = calloc(1, sizeof *comm);
   if (!comm) return NULL;
   comm->handle = handle;
   comm->holders = 2; /* the handle, the caller */
   comm->fork_generation = shmi_fork_generation();
   memcpy(comm->id, id, sizeof comm->id);
-  pthread_mutex_lock(&lock);
-  struct shmi_front_comm **place = place_of(handle), *stale = *place;
-  if (stale) { /* its handle ended behind our back */
+  return comm;
+}
+
+/* Under the lock. The value: the one whose handle it was, which ended behind our back; to be released without it. */
+static struct shmi_front_comm *insert(struct shmi_front_comm *comm) {
+  struct shmi_front_comm **place = place_of(comm->handle), *stale = *place;
+  if (stale) {
     *place = stale->next;
-    place = place_of(handle);
+    place = place_of(comm->handle);
   }
   *place = comm;
+  return stale;
+}
+
+struct shmi_front_comm *shmi_front_enter(nccl_comm_t handle, const uint8_t id[SHMI_ID_BYTES]) {
+  struct shmi_front_comm *comm = make(handle, id);
+  if (!comm) return NULL;
+  pthread_mutex_lock(&lock);
+  struct shmi_front_comm *stale = insert(comm);
+  pthread_mutex_unlock(&lock);
+  shmi_front_release(stale);
+  return comm;
+}
+
+void shmi_front_expect(struct shmi_front_comm *parent, nccl_comm_t *place, const uint8_t id[SHMI_ID_BYTES]) {
+  struct shmi_expected *e = malloc(sizeof *e);
+  if (!e) return;
+  e->place = place;
+  memcpy(e->id, id, sizeof e->id);
+  pthread_mutex_lock(&lock);
+  e->next = parent->expected;
+  parent->expected = e;
+  pthread_mutex_unlock(&lock);
+}
+
+/* Under one lock: a thread that finds nothing expected any more must find it known. */
+struct shmi_front_comm *shmi_front_next_expected(struct shmi_front_comm *parent) {
+  struct shmi_front_comm *comm = NULL, *stale = NULL;
+  pthread_mutex_lock(&lock);
+  while (parent->expected && !comm) {
+    struct shmi_expected *e = parent->expected;
+    const nccl_comm_t handle = shmi_front_at(e->place); /* NULL: a split without this rank, or NCCL failed */
+    parent->expected = e->next;
+    if (handle && (comm = make(handle, e->id))) stale = insert(comm);
+    free(e);
+  }
   pthread_mutex_unlock(&lock);
   shmi_front_release(stale);
   return comm;

@@ -8,6 +8,7 @@
 #ifndef SHMI_COMMS_H
 #define SHMI_COMMS_H
 
+#include "base/ordering.h"
 #include "comm/comm.h"
 #include "front/real.h"
 
@@ -37,6 +38,11 @@ struct shmi_front_comm {
     uint8_t excluded[SHMI_ID_BYTES];
     uint32_t count;
   } * shrinks;
+  struct shmi_expected { /* NCCL goes on creating it from this one, and will put it there */
+    struct shmi_expected *next;
+    nccl_comm_t *place;
+    uint8_t id[SHMI_ID_BYTES];
+  } * expected;
   enum shmi_front_state state;
   bool stopped, suspended; /* finalized, revoked, aborted; for the time being */
   shmccl_comm_t *control;  /* while the ranks agree; for abort */
@@ -48,6 +54,16 @@ struct shmi_front_comm {
 
 /* Makes one known; the caller holds it too. NULL: no memory, so it is NCCL's alone. */
 struct shmi_front_comm *shmi_front_enter(nccl_comm_t handle, const uint8_t id[SHMI_ID_BYTES]);
+/* What stands there; NCCL writes it in a thread of its own. */
+static inline nccl_comm_t shmi_front_at(const nccl_comm_t *place) {
+  return (nccl_comm_t)(uintptr_t)shmi_observe64((const uint64_t *)(const void *)place);
+}
+/* One will be made of parent, and stand at *place when NCCL says that parent is done with it. Without memory for that
+ * it is NCCL's alone. */
+void shmi_front_expect(struct shmi_front_comm *parent, nccl_comm_t *place, const uint8_t id[SHMI_ID_BYTES]);
+/* NCCL says so, and the program does not know yet: makes those known that were expected, each held for the caller, who
+ * calls until there is none. */
+struct shmi_front_comm *shmi_front_next_expected(struct shmi_front_comm *parent);
 /* Holds the one of that handle; NULL: not known. */
 struct shmi_front_comm *shmi_front_hold(nccl_comm_t handle);
 void shmi_front_hold_again(struct shmi_front_comm *comm);

@@ -19,6 +19,7 @@ static nccl_result_t engine_state(struct shmi_front_comm *comm) {
 
 /* NCCL's state of it, and if that is well the front's. */
 static void add_own_state(struct shmi_front_comm *comm, nccl_result_t *state) {
+  if (*state == NCCL_SUCCESS) shmi_births_of(comm);
   if (*state == NCCL_SUCCESS && !shmi_birth_is_over(comm)) *state = NCCL_IN_PROGRESS;
   if (*state != NCCL_SUCCESS && *state != NCCL_IN_PROGRESS) return;
   const nccl_result_t own = engine_state(comm);
