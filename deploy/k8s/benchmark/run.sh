@@ -1,5 +1,5 @@
 #!/bin/sh
-# In the benchmark's pod: allreduce.py with NCCL as it is, with the plugin, and with CollNet. $1: how many GPUs.
+# In the benchmark's pod: allreduce.py with NCCL as it is, with the plugin, with the front, and with CollNet. $1: how many GPUs.
 set -eu
 here=$(dirname "$0") gpus=$1
 echo "== shmccl on host memory, $gpus ranks"
@@ -9,6 +9,8 @@ echo "== NCCL alone"
 NCCL_NET_PLUGIN=none run
 echo "== with the plugin"
 NCCL_NET_PLUGIN=/opt/shmccl/lib/libnccl-net-shmccl.so run
+echo "== with the front"
+NCCL_NET_PLUGIN=none LD_PRELOAD=/opt/shmccl/lib/libshmccl-nccl.so run
 echo "== with the plugin's CollNet"
 variables=$(/opt/shmccl/bin/shmccl-nccl-env)
 eval "$variables"

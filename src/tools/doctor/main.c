@@ -100,7 +100,7 @@ static void look(struct doctor *d, bool probe) {
   static void (*const checks[])(struct doctor *) = {
       doctor_check_system,   doctor_check_wslconfig,   doctor_check_swap,    doctor_check_libraries,  doctor_check_gpus,
       doctor_check_memlock,  doctor_check_shm,         doctor_check_runtime, doctor_check_kubernetes, doctor_check_nccl,
-      doctor_check_versions, doctor_check_environment, doctor_check_plugin};
+      doctor_check_versions, doctor_check_environment, doctor_check_plugin,  doctor_check_front};
   for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) checks[i](d);
   if (probe) doctor_check_probe(d);
 }
