@@ -154,7 +154,7 @@ void shmi_front_await(struct shmi_front_comm *comm) {
 
 bool shmi_front_begin(struct shmi_front_comm *comm) {
   pthread_mutex_lock(&lock);
-  const bool first = comm->state == SHMI_FRONT_UNDECIDED, never = comm->stopped || is_forked(comm);
+  const bool first = comm->state == SHMI_FRONT_UNDECIDED, never = comm->stopped || comm->finalized || is_forked(comm);
   if (first) comm->state = never ? SHMI_FRONT_DECIDED : SHMI_FRONT_DECIDING;
   const bool decides = first && !never;
   pthread_mutex_unlock(&lock);
@@ -174,9 +174,16 @@ void shmi_front_decided(struct shmi_front_comm *comm, shmccl_comm_t *engine) {
 bool shmi_front_look(struct shmi_front_comm *comm, shmccl_comm_t **engine) {
   pthread_mutex_lock(&lock);
   const bool is_decided = comm->state == SHMI_FRONT_DECIDED;
-  *engine = is_decided && !comm->stopped && !comm->suspended ? comm->engine : NULL;
+  *engine = is_decided && !comm->stopped && !comm->finalized && !comm->suspended ? comm->engine : NULL;
   pthread_mutex_unlock(&lock);
   return is_decided;
+}
+
+shmccl_comm_t *shmi_front_engine_of(struct shmi_front_comm *comm) {
+  pthread_mutex_lock(&lock);
+  shmccl_comm_t *engine = comm->stopped ? NULL : comm->engine;
+  pthread_mutex_unlock(&lock);
+  return engine;
 }
 
 bool shmi_front_set_control(struct shmi_front_comm *comm, shmccl_comm_t *control) {
@@ -187,9 +194,9 @@ bool shmi_front_set_control(struct shmi_front_comm *comm, shmccl_comm_t *control
   return !stopped;
 }
 
-void shmi_front_stop(struct shmi_front_comm *comm) {
+void shmi_front_finalize(struct shmi_front_comm *comm) {
   pthread_mutex_lock(&lock);
-  comm->stopped = true;
+  comm->finalized = true;
   pthread_mutex_unlock(&lock);
 }
 

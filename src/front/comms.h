@@ -44,9 +44,9 @@ struct shmi_front_comm {
     uint8_t id[SHMI_ID_BYTES];
   } * expected;
   enum shmi_front_state state;
-  bool stopped, suspended; /* finalized, revoked, aborted; for the time being */
-  shmccl_comm_t *control;  /* while the ranks agree; for abort */
-  shmccl_comm_t *engine;   /* NULL: its calls are NCCL's */
+  bool stopped, finalized, suspended; /* its calls are NCCL's: revoked or aborted; finalized; for the time being */
+  shmccl_comm_t *control;             /* while the ranks agree; for abort */
+  shmccl_comm_t *engine;              /* NULL: its calls are NCCL's */
   unsigned holders;
   uint32_t fork_generation; /* of the process that made it */
   uint64_t calls[SHMI_FRONT_WAYS], bytes[SHMI_FRONT_WAYS];
@@ -77,6 +77,8 @@ struct shmi_front_comm *shmi_front_leave(nccl_comm_t handle);
 void shmi_front_await(struct shmi_front_comm *comm);
 /* The engine that its calls go to now; NULL: they are NCCL's. False if that is not decided yet. */
 bool shmi_front_look(struct shmi_front_comm *comm, shmccl_comm_t **engine);
+/* The engine whose errors are its own, also those of calls before it was finalized or suspended. NULL: none. */
+shmccl_comm_t *shmi_front_engine_of(struct shmi_front_comm *comm);
 /* True for the one who is to decide. Nobody does about one that has been stopped, and no forked child: its parent does.
  */
 bool shmi_front_begin(struct shmi_front_comm *comm);
@@ -85,9 +87,9 @@ void shmi_front_decided(struct shmi_front_comm *comm, shmccl_comm_t *engine);
 /* While ranks agree: what an abort has to abort. False if one came before. */
 bool shmi_front_set_control(struct shmi_front_comm *comm, shmccl_comm_t *control);
 /* Its calls are NCCL's from now on, which says what is wrong with them. */
-void shmi_front_stop(struct shmi_front_comm *comm);
+void shmi_front_finalize(struct shmi_front_comm *comm);
 void shmi_front_suspend(struct shmi_front_comm *comm, bool suspended);
-/* The same as stop, and its engine and the agreement, if under way, end on all ranks. */
+/* The same as finalize, and its engine and the agreement, if under way, end on all ranks. */
 void shmi_front_abort(struct shmi_front_comm *comm);
 
 #endif

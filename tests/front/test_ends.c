@@ -142,17 +142,25 @@ static void test_revoked(void) {
 
 /* ---- a rank that dies, one that calls differently ---------------------------------------------------------------- */
 
+struct death {
+  bool captured, finalized; /* the call that waits for the dead; before it died */
+};
+
 static void run_death(int rank, int nranks, void *context) {
-  const bool captured = *(bool *)context;
+  const struct death *how = context;
   nccl_comm_t comm = comm_of(rank, nranks);
   struct data d = rig_open();
   CHECK(!rig_all_reduce(comm, &d, rank, nranks));
   rig_meet(rank, nranks, 1);
-  if (rank == 1) raise(SIGKILL);
-  call_now(comm, &d, captured);
+  if (rank == 1) {
+    usleep(how->finalized ? 200000 : 0);
+    raise(SIGKILL);
+  }
+  call_now(comm, &d, how->captured);
+  if (how->finalized) OK(front.CommFinalize(comm));
   expect_trap(&d);
   CHECK(wait_for_error(comm) == NCCL_REMOTE_ERROR);
-  CHECK(rig_call(comm, &d) != NCCL_SUCCESS);
+  CHECK(how->finalized || rig_call(comm, &d) != NCCL_SUCCESS);
   OK(front.CommAbort(comm));
 }
 
@@ -165,10 +173,10 @@ static void check_outcomes(const struct harness_outcome *o, int nranks, int vict
 
 static void test_death(void) {
   struct harness_outcome outcomes[2];
-  for (int captured = 0; captured < 2; captured++) {
-    bool how = captured;
+  const struct death deaths[] = {{false, false}, {true, false}, {false, true}};
+  for (size_t i = 0; i < LENGTH(deaths); i++) {
     rig_prepare();
-    harness_outcomes(2, run_death, &how, RIG_SECONDS, outcomes);
+    harness_outcomes(2, run_death, (void *)(uintptr_t)&deaths[i], RIG_SECONDS, outcomes);
     check_outcomes(outcomes, 2, 1);
   }
 }

@@ -13,23 +13,27 @@
 
 struct given {
   const char *settings[2]; /* of SHMCCL_FRONT on rank 0 and on the others; NULL: not set */
-  const char *also;        /* another variable, on all ranks, and its value */
+  const char *also;        /* another variable, and its value */
   const char *value;
   bool diverted;
+  bool differs; /* the other one is set on rank 0 only */
 };
 
 static const struct given matrix[] = {
-    {{NULL, NULL}, NULL, NULL, true},
-    {{NULL, NULL}, "FAKE_NVML", "p2p", false},
-    {{NULL, NULL}, "FAKE_NVML", "silent", false},
-    {{NULL, NULL}, "FAKE_NVML", "broken", false},
-    {{"always", "always"}, "FAKE_NVML", "p2p", true},
-    {{"always", "always"}, "FAKE_NVML", "silent", true},
-    {{"never", "never"}, NULL, NULL, false},
-    {{"always", NULL}, NULL, NULL, false},
-    {{NULL, "always"}, NULL, NULL, false},
-    {{"sometimes", "sometimes"}, NULL, NULL, false},
-    {{NULL, NULL}, "LOCAL_WORLD_SIZE", "2", false}, /* of WORLD_SIZE 4, below */
+    {{NULL, NULL}, NULL, NULL, true, false},
+    {{NULL, NULL}, "FAKE_NVML", "p2p", false, false},
+    {{NULL, NULL}, "FAKE_NVML", "silent", false, false},
+    {{NULL, NULL}, "FAKE_NVML", "broken", false, false},
+    {{"always", "always"}, "FAKE_NVML", "p2p", true, false},
+    {{"always", "always"}, "FAKE_NVML", "silent", true, false},
+    {{"never", "never"}, NULL, NULL, false, false},
+    {{"always", NULL}, NULL, NULL, false, false},
+    {{NULL, "always"}, NULL, NULL, false, false},
+    {{"sometimes", "sometimes"}, NULL, NULL, false, false},
+    {{NULL, NULL}, "LOCAL_WORLD_SIZE", "2", false, false}, /* of WORLD_SIZE 4, below */
+    {{NULL, NULL}, "SHMCCL_ALGORITHM", "two-shot", true, false},
+    {{NULL, NULL}, "SHMCCL_ALGORITHM", "two-shot", false, true},
+    {{NULL, NULL}, "SHMCCL_MEMORY", "host", true, false}, /* for the C API; the front needs the GPU */
 };
 
 static void run_given(int rank, int nranks, void *context) {
@@ -37,7 +41,7 @@ static void run_given(int rank, int nranks, void *context) {
   const char *setting = g->settings[rank > 0];
   nccl_comm_t comm;
   if (setting) setenv("SHMCCL_FRONT", setting, 1);
-  if (g->also) setenv(g->also, g->value, 1);
+  if (g->also && !(g->differs && rank)) setenv(g->also, g->value, 1);
   if (g->also && !strcmp(g->also, "LOCAL_WORLD_SIZE")) {
     setenv("RANK", "0", 1);
     setenv("WORLD_SIZE", "4", 1);
@@ -56,7 +60,8 @@ static void run_given(int rank, int nranks, void *context) {
 static void test_matrix(void) {
   for (size_t i = 0; i < LENGTH(matrix); i++) {
     const struct given *g = &matrix[i];
-    printf("SHMCCL_FRONT %s, others %s, %s=%s\n", g->settings[0], g->settings[1], g->also, g->value);
+    printf("SHMCCL_FRONT %s, others %s, %s=%s%s\n", g->settings[0], g->settings[1], g->also, g->value,
+           g->differs ? " on rank 0" : "");
     rig_prepare();
     harness_processes(3, run_given, (void *)(uintptr_t)g, RIG_SECONDS);
   }
@@ -219,6 +224,20 @@ static nccl_comm_t create(int rank, int nranks, int way) {
   return comm;
 }
 
+/* Of the non-blocking one, which NCCL hands out when that is done; the first of the ranks are in another part. */
+static void split_late(nccl_comm_t comm, int rank, int nranks, const struct data *d) {
+  nccl_comm_t part = NULL;
+  nccl_result_t state = NCCL_IN_PROGRESS;
+  OK(front.CommSplit(comm, rank > 0, rank, &part, NULL));
+  while (state == NCCL_IN_PROGRESS) {
+    usleep(1000);
+    OK(front.CommGetAsyncError(comm, &state));
+  }
+  CHECK(state == NCCL_SUCCESS && part);
+  if (rank) CHECK(!rig_all_reduce(part, d, rank - 1, nranks - 1));
+  OK(front.CommDestroy(part));
+}
+
 static void run_ways(int rank, int nranks, void *context) {
   (void)context;
   CUDA(cudaSetDevice(rank));
@@ -226,6 +245,7 @@ static void run_ways(int rank, int nranks, void *context) {
   for (int way = 0; way < 3; way++) {
     nccl_comm_t comm = create(rank, nranks, way);
     CHECK(!rig_all_reduce(comm, &d, rank, nranks));
+    if (way == 2) split_late(comm, rank, nranks, &d);
     OK(front.CommFinalize(comm));
     OK(front.CommDestroy(comm));
   }
