@@ -1,9 +1,13 @@
 #!/bin/sh
-# In the benchmark's pod: allreduce.py with NCCL as it is, with the plugin, with the front, and with CollNet. $1: how many GPUs.
+# In the benchmark's pod: shmccl-perf on the GPUs, eager and as CUDA graphs; then allreduce.py with NCCL as it is, with the
+# plugin, with the front, and with CollNet. $1: how many GPUs.
 set -eu
 here=$(dirname "$0") gpus=$1
-echo "== shmccl on host memory, $gpus ranks"
-/opt/shmccl/bin/shmccl-perf --ranks "$gpus" -b 8K -e 64M -f 8 all_reduce all_gather
+perf() { /opt/shmccl/bin/shmccl-perf --memory cuda --ranks "$gpus" -d bfloat16 -b 8K -e 64M -f 8 "$@" all_reduce all_gather; }
+echo "== shmccl on $gpus GPUs"
+perf
+echo "== shmccl on $gpus GPUs, graphs"
+perf -G 10
 run() { torchrun --standalone --nproc-per-node "$gpus" "$here/allreduce.py"; }
 echo "== NCCL alone"
 NCCL_NET_PLUGIN=none run
