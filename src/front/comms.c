@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/device.h"
 #include "shm/liveness.h"
 
 enum { BUCKETS = 64 };
@@ -206,11 +207,25 @@ void shmi_front_suspend(struct shmi_front_comm *comm, bool suspended) {
   pthread_mutex_unlock(&lock);
 }
 
-void shmi_front_abort(struct shmi_front_comm *comm) {
+/* The engine, and whether somebody else holds comm. */
+static shmccl_comm_t *stop(struct shmi_front_comm *comm, bool *is_used) {
   pthread_mutex_lock(&lock);
   comm->stopped = true;
   if (comm->control) shmccl_comm_abort(comm->control); /* under the lock: it lives as long as it stands there */
   shmccl_comm_t *engine = comm->engine;
+  *is_used = comm->holders > 1;
   pthread_mutex_unlock(&lock);
+  return engine;
+}
+
+void shmi_front_abort(struct shmi_front_comm *comm) {
+  bool is_used;
+  shmccl_comm_t *engine = stop(comm, &is_used);
   if (engine) shmccl_comm_abort(engine);
+}
+
+void shmi_front_abort_last(struct shmi_front_comm *comm) {
+  bool is_used;
+  shmccl_comm_t *engine = stop(comm, &is_used);
+  if (engine && (is_used || is_forked(comm) || !shmi_device_is_idle(engine))) shmccl_comm_abort(engine);
 }

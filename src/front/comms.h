@@ -91,5 +91,8 @@ void shmi_front_finalize(struct shmi_front_comm *comm);
 void shmi_front_suspend(struct shmi_front_comm *comm, bool suspended);
 /* The same as finalize, and its engine and the agreement, if under way, end on all ranks. */
 void shmi_front_abort(struct shmi_front_comm *comm);
+/* The same for one that has left, by whoever holds it. If nothing of it is under way it just ends, as with NCCL: what
+ * the other ranks still have under way may be complete without this one. */
+void shmi_front_abort_last(struct shmi_front_comm *comm);
 
 #endif

@@ -39,7 +39,7 @@ nccl_result_t ncclCommGetAsyncError(nccl_comm_t handle, nccl_result_t *state) {
 nccl_result_t ncclCommAbort(nccl_comm_t handle) {
   const struct shmi_nccl *nccl = shmi_nccl_real();
   struct shmi_front_comm *comm = shmi_front_leave(handle);
-  if (comm) shmi_front_abort(comm);
+  if (comm) shmi_front_abort_last(comm);
   const nccl_result_t result = SHMI_NCCL_CALL(nccl, CommAbort, (handle));
   shmi_front_release(comm);
   return result;

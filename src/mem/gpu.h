@@ -80,6 +80,8 @@ shmccl_result_t shmi_gpu_finish(struct shmi_gpu *gpu);
 /* Launches a copy within the device, as above. */
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream);
 
+/* Whether nothing that was launched is under way any more. False where that cannot be told: graphs may be replayed. */
+bool shmi_gpu_is_idle(const struct shmi_gpu *gpu);
 /* Whether the device is beyond use, or what was launched cannot be followed any more. */
 bool shmi_gpu_is_lost(const struct shmi_gpu *gpu);
 

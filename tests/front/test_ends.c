@@ -121,6 +121,34 @@ static void test_ended(void) {
   }
 }
 
+/* Some programs abort at their end. Who has nothing under way disturbs nobody; a call that needs it ends all the same.
+ */
+static void run_idle(int rank, int nranks, void *context) {
+  nccl_result_t state;
+  (void)context;
+  nccl_comm_t comm = comm_of(rank, nranks);
+  struct data d = rig_open();
+  CHECK(!rig_all_reduce(comm, &d, rank, nranks));
+  if (rank == 0) OK(front.CommAbort(comm));
+  rig_meet(rank, nranks, 1);
+  if (rank == 0) {
+    rig_close(&d);
+    return;
+  }
+  usleep(500000);
+  OK(front.CommGetAsyncError(comm, &state));
+  CHECK_TEXT(state == NCCL_SUCCESS, "state %d", (int)state);
+  OK(rig_call(comm, &d));
+  expect_trap(&d);
+  CHECK(wait_for_error(comm) == NCCL_REMOTE_ERROR);
+  OK(front.CommAbort(comm));
+}
+
+static void test_idle(void) {
+  rig_prepare();
+  harness_processes(2, run_idle, NULL, RIG_SECONDS);
+}
+
 /* After a revoke calls are NCCL's, which says that it is revoked. */
 static void run_revoked(int rank, int nranks, void *context) {
   (void)context;
@@ -506,6 +534,7 @@ int main(void) {
   const char *folder = harness_own_folder();
   rig_begin();
   test_ended();
+  test_idle();
   test_revoked();
   test_death();
   test_mismatch();

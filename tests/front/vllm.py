@@ -27,8 +27,8 @@ LAYOUTS = {"tp4": {"tp": [[0, 1, 2, 3]], "pp": [[0], [1], [2], [3]]},
 PYNCCL_SYMBOLS = ["GetErrorString", "GetVersion", "GetUniqueId", "CommInitRank", "AllReduce", "Reduce", "AllGather",
                   "ReduceScatter", "Send", "Recv", "Broadcast", "CommDestroy", "GroupStart", "GroupEnd", "CommWindowRegister",
                   "CommWindowDeregister"]
-NCCL = os.environ.get("SHMCCL_TEST_NCCL") or front.fake("fake")
-IS_FAKE = not os.environ.get("SHMCCL_TEST_NCCL")
+IS_FAKE = "STANDIN_KERNELS" not in os.environ  # which with_nccl.sh sets
+NCCL = front.fake("fake") if IS_FAKE else os.environ["SHMCCL_TEST_NCCL"]
 P = ctypes.c_void_p
 HANDLE = ctypes.POINTER(P)
 
