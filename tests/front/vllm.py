@@ -210,6 +210,14 @@ class Torch:
         ok(cuda.cudaStreamSynchronize(stream))
         one.expect(RANKS, "the barrier")
 
+    def copy_alone(self, stream):
+        """An all-reduce of one rank: NCCL's, a copy."""
+        source, target = Tensor(100), Tensor(100)
+        source.fill(5)
+        self.nccl.call("AllReduce", source.at, target.at, source.count, BFLOAT16, SUM, self.comms["dp"], stream)
+        ok(cuda.cudaStreamSynchronize(stream))
+        target.expect(5, "an all-reduce of one rank")
+
     def destroy(self):
         for comm in reversed(list(self.comms.values())):
             self.nccl.call("CommDestroy", comm)
@@ -306,6 +314,7 @@ def work(rank, layout, way, folder):
     pynccl = {name: PyNccl(name, own[name], rank, store) for name in ("tp", "pp", "dp", "ep")}
     tp, stream = pynccl["tp"], new_stream()
     torch.barrier(stream)
+    torch.copy_alone(stream)
     prefill(tp, pynccl["ep"], Tensor(400000), stream)  # the profiling run
     graphs = [(capture(tp, t), t) for t in (Tensor(10 * 1024 // 2 * batch) for batch in (4, 1))]
     for step in range(3):
