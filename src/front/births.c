@@ -161,9 +161,7 @@ bool shmi_birth_is_over(struct shmi_front_comm *comm) {
   return shmi_front_look(comm, &engine);
 }
 
-void shmi_birth_finish(struct shmi_front_comm *comm) {
-  if (!shmi_birth_is_over(comm)) shmi_front_await(comm);
-}
+bool shmi_birth_finish(struct shmi_front_comm *comm) { return !shmi_birth_is_over(comm) && shmi_front_await(comm); }
 
 /* ---- whether at all ---------------------------------------------------------------------------------------------- */
 

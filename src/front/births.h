@@ -26,8 +26,8 @@ void shmi_births_of(struct shmi_front_comm *parent);
 
 /* NCCL says that it is done creating it: whether the front is too. Starts to decide, without waiting. */
 bool shmi_birth_is_over(struct shmi_front_comm *comm);
-/* The same, and waits for it. */
-void shmi_birth_finish(struct shmi_front_comm *comm);
+/* The same, and waits for it. True if it was aborted or revoked meanwhile: its handle may be no more. */
+bool shmi_birth_finish(struct shmi_front_comm *comm);
 
 /* Whether this process diverts anything at all; says why not, once. */
 bool shmi_front_wanted(void);

@@ -146,11 +146,13 @@ struct shmi_front_comm *shmi_front_leave(nccl_comm_t handle) {
 
 static bool is_forked(const struct shmi_front_comm *comm) { return comm->fork_generation != shmi_fork_generation(); }
 
-void shmi_front_await(struct shmi_front_comm *comm) {
+bool shmi_front_await(struct shmi_front_comm *comm) {
   pthread_mutex_lock(&lock);
-  while (comm->state == SHMI_FRONT_DECIDING && !is_forked(comm))
+  while (comm->state == SHMI_FRONT_DECIDING && !comm->stopped && !is_forked(comm))
     pthread_cond_wait(&decided, &lock); /* births.c bounds it */
+  const bool stopped = comm->stopped;
   pthread_mutex_unlock(&lock);
+  return stopped;
 }
 
 bool shmi_front_begin(struct shmi_front_comm *comm) {
@@ -211,6 +213,7 @@ void shmi_front_suspend(struct shmi_front_comm *comm, bool suspended) {
 static shmccl_comm_t *stop(struct shmi_front_comm *comm, bool *is_used) {
   pthread_mutex_lock(&lock);
   comm->stopped = true;
+  pthread_cond_broadcast(&decided);
   if (comm->control) shmccl_comm_abort(comm->control); /* under the lock: it lives as long as it stands there */
   shmccl_comm_t *engine = comm->engine;
   *is_used = comm->holders > 1;

@@ -73,8 +73,9 @@ void shmi_front_release(struct shmi_front_comm *comm);
 void shmi_front_count(struct shmi_front_comm *comm, enum shmi_front_way way, uint64_t bytes);
 /* Its handle's end: not known any more. The caller takes over the handle's hold; NULL: not known. */
 struct shmi_front_comm *shmi_front_leave(nccl_comm_t handle);
-/* Waits, if a thread is deciding, until it has. Not in a forked child, where nobody is. */
-void shmi_front_await(struct shmi_front_comm *comm);
+/* Waits, if a thread is deciding, until it has, or the communicator is aborted or revoked: that is the value. Not in a
+ * forked child, where nobody is. */
+bool shmi_front_await(struct shmi_front_comm *comm);
 /* The engine that its calls go to now; NULL: they are NCCL's. False if that is not decided yet. */
 bool shmi_front_look(struct shmi_front_comm *comm, shmccl_comm_t **engine);
 /* The engine whose errors are its own, also those of calls before it was finalized or suspended. NULL: none. */

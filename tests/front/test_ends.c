@@ -384,7 +384,30 @@ static nccl_comm_t begin_to_agree(int rank, int nranks) {
   return comm;
 }
 
-/* Rank 1 has no front, so rank 0 waits for it, for 10 s. Meanwhile it forks a child that calls, and aborts. */
+struct waiting {
+  nccl_comm_t comm;
+  const struct data *data;
+  nccl_result_t result;
+};
+
+static void *call_waiting(void *context) {
+  struct waiting *w = context;
+  w->result = rig_call(w->comm, w->data);
+  return NULL;
+}
+
+/* A call that waits for the agreement is told of the abort, and is not given to NCCL, whose communicator is gone. */
+static void abort_a_waiting_call(nccl_comm_t comm, const struct data *d) {
+  struct waiting w = {.comm = comm, .data = d, .result = NCCL_SUCCESS};
+  pthread_t thread;
+  CHECK(!pthread_create(&thread, NULL, call_waiting, &w));
+  usleep(200000);
+  OK(front.CommAbort(comm));
+  CHECK(!pthread_join(thread, NULL));
+  CHECK_TEXT(w.result == NCCL_INVALID_USAGE && !rig_count("AllReduce"), "result %d", (int)w.result);
+}
+
+/* Rank 1 has no front, so rank 0 waits for it, for 10 s. Meanwhile it forks a child that calls, calls, and aborts. */
 static void run_aborted_agreement(int rank, int nranks, void *context) {
   (void)context;
   rig_load();
@@ -394,7 +417,7 @@ static void run_aborted_agreement(int rank, int nranks, void *context) {
   if (rank == 0) {
     nccl_comm_t comm = begin_to_agree(rank, nranks);
     fork_child(comm, &d, false);
-    OK(front.CommAbort(comm));
+    abort_a_waiting_call(comm, &d);
     rig_meet(rank, nranks, 1);
   } else {
     nccl_comm_t comm;
