@@ -187,6 +187,12 @@ shmccl_result_t shmi_device_agree(shmccl_comm_t *comm) {
   return shmi_watchdog_start(comm);
 }
 
+void shmi_device_trap(shmccl_comm_t *comm) {
+  if (comm->device) comm->device->launch.trap = 1;
+}
+
+bool shmi_device_is_idle(const shmccl_comm_t *comm) { return !comm->device || shmi_gpu_is_idle(comm->device->gpu); }
+
 /* ---- closing ----------------------------------------------------------------------------------------------------- */
 
 void shmi_device_close(shmccl_comm_t *comm) {

@@ -61,6 +61,11 @@ bool shmi_device_lacks(const void *comm, int peer);
 shmccl_result_t shmi_device_agree(shmccl_comm_t *comm);
 /* Nothing of this communicator may run on the device any more. */
 void shmi_device_close(shmccl_comm_t *comm);
+/* From now on every kernel that gives up ends with a CUDA error, not only a captured one: for callers whose programs
+ * look at results without asking for errors first. Before the first call. */
+void shmi_device_trap(shmccl_comm_t *comm);
+/* Whether no kernel of this rank is under way, as far as can be told; while nobody makes a call. */
+bool shmi_device_is_idle(const shmccl_comm_t *comm);
 /* In a forked child: CUDA and threads are the parent's. */
 void shmi_device_forget(shmccl_comm_t *comm);
 

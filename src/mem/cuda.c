@@ -393,6 +393,13 @@ shmccl_result_t shmi_gpu_finish(struct shmi_gpu *g) {
   return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "waiting for send and recv");
 }
 
+bool shmi_gpu_is_idle(const struct shmi_gpu *g) {
+  if (g->captured.capture || g->unmarked) return false;
+  const cudaError_t error = g->eager.capture ? cudaEventQuery(g->eager.event) : cudaSuccess;
+  cudaGetLastError();
+  return error == cudaSuccess;
+}
+
 /* An error that does not end with the call that met it comes back in every later one. */
 bool shmi_gpu_is_lost(const struct shmi_gpu *g) {
   cudaError_t error = cudaEventQuery(g->eager.event);

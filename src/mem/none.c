@@ -46,5 +46,6 @@ shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, 
 }
 void *shmi_gpu_own_stream(const struct shmi_gpu *gpu) { return (void)gpu, NULL; }
 shmccl_result_t shmi_gpu_finish(struct shmi_gpu *gpu) { return (void)gpu, unreachable(); }
+bool shmi_gpu_is_idle(const struct shmi_gpu *gpu) { return (void)gpu, true; }
 bool shmi_gpu_is_lost(const struct shmi_gpu *gpu) { return (void)gpu, false; }
 const char *shmi_gpu_wait(const struct shmi_gpu *gpu, bool patiently) { return (void)gpu, (void)patiently, "no CUDA"; }
