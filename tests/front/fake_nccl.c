@@ -1,7 +1,7 @@
 /*
  * fake_nccl.c - an NCCL of ours, to put the front before: it records every call with its arguments (fake_record.c), and
  * what programs must get results from works, by this project's engine on the stand-in runtime (a copy of its own: it
- * shares nothing with the front).
+ * shares nothing with the front). FAKE_NCCL_FAILS: the rank that gets no communicator.
  */
 #include <cuda_runtime_api.h>
 #include <pthread.h>
@@ -81,7 +81,9 @@ nccl_result_t ncclCommInitRankConfig(nccl_comm_t *comm, int nranks, nccl_unique_
 }
 
 nccl_result_t ncclCommInitRank(nccl_comm_t *comm, int nranks, nccl_unique_id_t id, int rank) {
+  const char *fails = getenv("FAKE_NCCL_FAILS");
   FAKE_NOTE(CommInitRank, (comm, nranks, id, rank));
+  if (fails && atoi(fails) == rank) return NCCL_SYSTEM_ERROR;
   nccl_comm_t c = new_comm(nranks, rank);
   memcpy(&c->id, &id, sizeof c->id);
   return start(c, comm, NULL);
