@@ -2,6 +2,7 @@
 shmccl-perf beside NCCL and beside other builds, on the stand-in: columns, ratios, JSON, what each rank is told, and what
 goes wrong. NCCL is the fake of tests/front: its own environment says which (FAKE, RECORDING, FRONT).
 """
+import json
 import os
 import re
 import signal
@@ -11,8 +12,8 @@ import time
 
 sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'bench'))
 
-from support import (LIBRARY, PERF, QUICK, check, environment, expect_refusal, expect_success, leftovers, load, main,  # noqa: E402
-                     run)
+from support import (LIBRARY, PERF, QUICK, TOP, check, environment, expect_refusal, expect_success, leftovers, load,  # noqa: E402
+                     main, run)
 
 FAKE, RECORDING, FRONT = (os.environ[name] for name in ('FAKE', 'RECORDING', 'FRONT'))
 PEERS = ['nccl-shm', 'nccl-tuned', 'nccl-plugin']
@@ -83,6 +84,16 @@ def test_no_model_of_what_is_no_ring(folder):
     path = os.path.join(folder, 'a.json')
     perf(*QUICK, '--peer', 'nccl-shm', '--json', path, 'alltoall', env=on(1))
     check(load(path)['rows'][0]['peers']['model:nccl-shm'] is None, 'NCCL\'s alltoall is no ring')
+
+
+def test_expect_takes_the_record(folder):
+    """bench/expect on what was measured here: its two-shot bound is this program's, where host memory is no limit."""
+    path = os.path.join(folder, 'a.json')
+    expect_success(perf('--ranks', '2', '-b', '1M', '-e', '1M', '-n', '1', '--rounds', '1', '--json', path, env=on(2)))
+    done = expect_success(run(os.path.join(TOP, 'bench', 'expect'), '--from', path, '--memory', '1e6', '--bytes', '1M', '--json'))
+    bound = json.loads(done.stdout)[0]['rows'][0]['algorithms']['two-shot']['bound_us']
+    wanted = load(path)['rows'][0]['bound_us']
+    check(abs(bound / wanted - 1) < 1e-6, f'{bound} us, shmccl-perf says {wanted}')
 
 
 def test_wrong_results(_):
