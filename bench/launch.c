@@ -41,7 +41,7 @@ static struct {
   struct party *parties[PARTIES_MOST];
   int nparties;
   time_t started;
-  bool mpich_started, nccl_started;
+  bool mpich_started;
 } run;
 
 static void on_signal(int number) { party_signal = number; }
@@ -91,8 +91,11 @@ static void close_sockets(struct party *party) {
 
 /* Our ranks at once; mpirun by a request, so that it removes what it and its ranks keep outside our folder. */
 static void party_kill(struct party *party) {
-  for (int r = 0; r < party->nranks && !party->launcher; r++)
-    if (party->pids[r]) kill(party->pids[r], SIGKILL);
+  for (int r = 0; r < party->nranks && !party->launcher; r++) {
+    if (!party->pids[r]) continue;
+    if (party->leaves_segments) nccl_remove_segments(party->pids[r]);
+    kill(party->pids[r], SIGKILL);
+  }
   if (party->launcher) kill(party->launcher, SIGTERM);
   close_sockets(party);
 }
@@ -126,12 +129,12 @@ static bool is_mapped(const char *path) {
   return found;
 }
 
-/* Some peers have files outside our folder, without names except while they start. What they leave if stopped just
- * then: such files of this user, not older than this run, that no process has mapped. */
-static void remove_left_files(const char *pattern) {
+/* MPICH has one file outside our folder, without a name except while it starts. What it leaves if stopped just then:
+ * such a file of this user, not older than this run, that no process has mapped. */
+static void remove_mpich_file(void) {
   glob_t files;
   struct stat info;
-  if (glob(pattern, 0, NULL, &files)) return;
+  if (glob("/dev/shm/mpich_shar_tmp*", 0, NULL, &files)) return;
   for (size_t i = 0; i < files.gl_pathc; i++) {
     const char *path = files.gl_pathv[i];
     if (!stat(path, &info) && info.st_uid == geteuid() && info.st_mtime >= run.started && !is_mapped(path))
@@ -145,8 +148,7 @@ void launch_end(void) {
   for (int i = 0; i < run.nparties; i++) party_kill(run.parties[i]);
   for (int i = 0; i < run.nparties; i++) party_bury(run.parties[i]);
   party_reap(-1, 1, &status);
-  if (run.mpich_started) remove_left_files("/dev/shm/mpich_shar_tmp*");
-  if (run.nccl_started) remove_left_files("/dev/shm/nccl-*");
+  if (run.mpich_started) remove_mpich_file();
   if (*run.folder) nftw(run.folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -462,7 +464,7 @@ enum party_result party_start_peer(struct party *party, const struct options *op
   if (peer_is_nccl(peer)) {
     const char *hindrance = nccl_hindrance(options, peer);
     if (hindrance) return party_fail(party, "%s", hindrance);
-    run.nccl_started = true;
+    party->leaves_segments = true;
     return start_connecting(party, &job, "nccl");
   }
   if (peer != PEER_GLOO && !mpiruns[peer])

@@ -4,10 +4,14 @@
 #include "nccl.h"
 
 #include <dlfcn.h>
+#include <glob.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 bool peer_is_nccl(int peer) { return peer >= PEER_NCCL_SHM && peer <= PEER_NCCL_PLUGIN; }
@@ -69,6 +73,45 @@ void nccl_set_environment(const struct options *options, int peer, int rank) {
     use_plugin(options, rank);
   else
     use_shm(peer);
+}
+
+/* ---- what a rank leaves ------------------------------------------------------------------------------------------ */
+
+/* A line of a file of /proc that names an NCCL segment: "... (deleted)" has no name any more. */
+static void remove_if_segment(char *line) {
+  char *name = strstr(line, "/dev/shm/nccl-");
+  line[strcspn(line, "\n")] = '\0';
+  if (name && !strchr(name, ' ')) unlink(name);
+}
+
+static void remove_open(pid_t pid) {
+  char pattern[64], line[512];
+  glob_t files;
+  snprintf(pattern, sizeof pattern, "/proc/%d/fd/*", (int)pid);
+  if (glob(pattern, 0, NULL, &files)) return;
+  for (size_t i = 0; i < files.gl_pathc; i++) {
+    ssize_t length = readlink(files.gl_pathv[i], line, sizeof line - 1);
+    line[length > 0 ? length : 0] = '\0';
+    remove_if_segment(line);
+  }
+  globfree(&files);
+}
+
+static void remove_mapped(pid_t pid) {
+  char path[64], line[512];
+  snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+  FILE *maps = fopen(path, "re");
+  while (maps && fgets(line, sizeof line, maps)) remove_if_segment(line);
+  if (maps) fclose(maps);
+}
+
+void nccl_remove_segments(pid_t pid) {
+  const struct timespec pause = {.tv_nsec = 1000000};
+  int status;
+  kill(pid, SIGSTOP); /* so that it makes no others */
+  for (int i = 0; i < 1000 && !waitpid(pid, &status, WUNTRACED | WNOHANG); i++) nanosleep(&pause, NULL);
+  remove_open(pid);
+  remove_mapped(pid);
 }
 
 /* ---- the model --------------------------------------------------------------------------------------------------- */

@@ -14,6 +14,8 @@
 #include "link.h"
 #include "options.h"
 
+#include <sys/types.h>
+
 bool peer_is_nccl(int peer);
 
 /* Why it cannot run as it should; NULL if nothing is known against it. */
@@ -21,6 +23,10 @@ const char *nccl_hindrance(const struct options *options, int peer);
 
 /* In the process that becomes a rank. */
 void nccl_set_environment(const struct options *options, int peer, int rank);
+
+/* Before a rank is killed, a child of ours. NCCL's segments have names in /dev/shm until both sides have mapped them;
+ * those that a rank has open or mapped are its own. */
+void nccl_remove_segments(pid_t pid);
 
 /* Whether a model stands in for nccl-shm, which was asked for: it needs a GPU for each rank. */
 bool nccl_needs_model(const struct options *options);

@@ -196,6 +196,21 @@ def test_a_rank_of_nccl_dies(_):
     check(not leftovers() - before, 'something is left in /dev/shm')
 
 
+def test_interruption_while_nccl_starts(_):
+    segment, before = f'/dev/shm/nccl-test{os.getpid()}', leftovers()
+    process = subprocess.Popen([PERF, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=on(2, FAKE_NCCL_SEGMENT=segment))
+    for _ in range(600):  # until a rank has it
+        if os.path.exists(segment):
+            break
+        time.sleep(0.05)
+    check(os.path.exists(segment), 'no rank came so far')
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    check(process.returncode == 130 and not err, f'{process.returncode}: {out}{err}')
+    check(not os.path.exists(segment) and not leftovers() - before, 'something is left in /dev/shm')
+
+
 # ---- a rank whose GPU fails --------------------------------------------------------------------------------------------
 # The others would wait for it for 600 s: these tests are over long before, or are ended by their own limit.
 
