@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <glob.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,7 +33,7 @@ const char *nccl_hindrance(const struct options *options, int peer) {
 static void add_plugin_folder(void) {
   static const char *const places[] = {"", "/plugin"};
   const char *before = getenv("LD_LIBRARY_PATH"), *slash;
-  char path[1024], both[4096];
+  char path[PATH_MAX], *both;
   Dl_info info;
   void *symbol = dlsym(RTLD_DEFAULT, "shmccl_version");
   if (!symbol || !dladdr(symbol, &info) || !(slash = strrchr(info.dli_fname, '/'))) return;
@@ -41,8 +42,9 @@ static void add_plugin_folder(void) {
     snprintf(path, sizeof path, "%.*s%s/libnccl-net-shmccl.so", length, info.dli_fname, places[i]);
     if (access(path, R_OK)) continue;
     *strrchr(path, '/') = '\0';
-    snprintf(both, sizeof both, "%s%s%s", path, before ? ":" : "", before ? before : "");
+    if (asprintf(&both, "%s%s%s", path, before ? ":" : "", before ? before : "") < 0) return;
     setenv("LD_LIBRARY_PATH", both, 1);
+    free(both);
     return;
   }
 }
@@ -126,11 +128,11 @@ static const struct protocol {
 /* In units of the call's count. A chain begins or ends at the root. */
 static struct link_bytes ring_blocks(const struct point *point, int n, int rank) {
   const double others = n - 1;
-  const int behind_root = (rank - point->root + n) % n;
+  const int place = (rank - point->root + n) % n; /* behind the root */
   switch (point->coll) {
   case COLL_ALL_REDUCE: return (struct link_bytes){2 * others / n, 2 * others / n};
-  case COLL_BROADCAST: return (struct link_bytes){behind_root<n - 1, behind_root> 0};
-  case COLL_REDUCE: return (struct link_bytes){behind_root > 0, behind_root != 1};
+  case COLL_BROADCAST: return (struct link_bytes){place != n - 1, place != 0};
+  case COLL_REDUCE: return (struct link_bytes){place != 0, place != 1};
   default: return (struct link_bytes){others, others};
   }
 }

@@ -47,13 +47,14 @@ static void put_options(struct json *json, const struct options *o) {
   json_end_object(json);
 }
 
-/* What the library was told besides. */
+/* What the library was told besides, and NCCL. */
 static void put_environment(struct json *json) {
   json_object(json, "environment");
   for (char **e = environ; *e; e++) {
     char name[64];
     const char *equals = strchr(*e, '=');
-    if (!equals || strncmp(*e, "SHMCCL_", 7) || !strncmp(*e, "SHMCCL_SHM_DIR=", 15)) continue;
+    const bool ours = !strncmp(*e, "SHMCCL_", 7) && strncmp(*e, "SHMCCL_SHM_DIR=", 15);
+    if (!equals || (!ours && strncmp(*e, "NCCL_", 5))) continue;
     snprintf(name, sizeof name, "%.*s", (int)(equals - *e), *e);
     json_string(json, name, equals + 1);
   }

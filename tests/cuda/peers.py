@@ -170,6 +170,7 @@ def test_what_ranks_are_told_and_interruption(folder):
     code, out, err = endless.end(signal.SIGINT)
     check(code == 130 and 'interrupted' in out and 'Summary' in out and not err, f'{code}: {out}{err}')
     check(load(path)['end'] == 'interrupted' and not leftovers() - before, 'JSON, or something left in /dev/shm')
+    check(load(path)['environment']['NCCL_ALGO'] == 'Ring', 'what NCCL was told belongs to the record')
     told = [t.get for t in endless.told]
     check(len(told) == 6 and all(t('NCCL_P2P_DISABLE') == '1' and t('NCCL_ALGO') == 'Ring' for t in told), 'all of them')
     shm = [t for t in told if t('NCCL_NET_PLUGIN') == 'none']
