@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # shmccl-perf beside the real NCCL that SHMCCL_TEST_NCCL names, on the stand-in: all results right, and NCCL's own log says
 # that each way of measuring it is what it is called.
-#   check_nccl.sh shmccl-perf folder-of-the-stand-in plugin
+#   check_nccl.sh shmccl-perf folder-of-the-stand-in plugin libshmccl.so
 set -eu
-perf=$1 standin=$2 plugin=$3
+perf=$1 standin=$2 plugin=$3 library=$4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# The plugin is found from where the library is.
+mkdir -p "$work/lib/plugin"
+ln -s "$library" "$work/lib/"
+ln -s "$plugin" "$work/lib/plugin/"
 fail() { echo "FAILED: $*"; cat "$work/out"; exit 1; }
 
 # measured GPUS FLAGS...
@@ -13,7 +17,7 @@ measured() {
   local gpus=$1; shift
   rm -f "$work"/log.*
   SHMCCL_NCCL_LIB=${SHMCCL_TEST_NCCL:-} NCCL_DEBUG=INFO NCCL_DEBUG_FILE=$work/log.%p STANDIN_DEVICES=$gpus \
-    LD_LIBRARY_PATH=$(dirname "$plugin") "$(dirname "$0")/../standin/nccl/with_nccl.sh" "$standin" \
+    LD_LIBRARY_PATH=$work/lib "$(dirname "$0")/../standin/nccl/with_nccl.sh" "$standin" \
     "$perf" -n 2 -w 1 --rounds 2 "$@" >"$work/out" 2>&1 || {
     status=$?
     [ $status != 77 ] || { cat "$work/out"; exit 77; }
