@@ -3,7 +3,7 @@
  * measured is the one that its name says, and a model of its ring for machines where that cannot run.
  *
  *   nccl-shm     stock: the SHM transport
- *   nccl-tuned   the same with NCCL_MIN_NCHANNELS=8, of all settings the one that its users report to matter most
+ *   nccl-tuned   the same with NCCL_MIN_NCHANNELS=8, the setting of the best figures published
  *   nccl-plugin  libnccl-net-shmccl.so, or fail
  *
  * Whatever else a user has set for NCCL counts for all three.
