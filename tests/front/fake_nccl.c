@@ -1,13 +1,16 @@
 /*
  * fake_nccl.c - an NCCL of ours, to put the front before: it records every call with its arguments (fake_record.c), and
  * what programs must get results from works, by this project's engine on the stand-in runtime (a copy of its own: it
- * shares nothing with the front).
+ * shares nothing with the front). FAKE_NCCL_FAILS: the rank that gets no communicator.
+ * FAKE_NCCL_SEGMENT: a file that ranks have open while they wait for ever.
  */
 #include <cuda_runtime_api.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/ordering.h"
 #include "fake_nccl.h"
@@ -90,7 +93,10 @@ nccl_result_t ncclCommInitRankConfig(nccl_comm_t *comm, int nranks, nccl_unique_
 }
 
 nccl_result_t ncclCommInitRank(nccl_comm_t *comm, int nranks, nccl_unique_id_t id, int rank) {
+  const char *fails = getenv("FAKE_NCCL_FAILS"), *segment = getenv("FAKE_NCCL_SEGMENT");
   FAKE_NOTE(CommInitRank, (comm, nranks, id, rank));
+  if (fails && atoi(fails) == rank) return NCCL_SYSTEM_ERROR;
+  if (segment && open(segment, O_RDWR | O_CREAT | O_CLOEXEC, 0600) >= 0) pause();
   nccl_comm_t c = new_comm(nranks, rank);
   memcpy(&c->id, &id, sizeof c->id);
   return start(c, comm, NULL);
