@@ -53,15 +53,43 @@ shmccl_result_t shmi_device_outcome(shmccl_comm_t *comm, shmccl_result_t result)
   return shmi_abort_raise(comm, result, comm->rank, NULL);
 }
 
-shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *c, void *stream) {
+static shmccl_result_t launch(shmccl_comm_t *comm, struct shmi_call *c, void *stream) {
   struct shmi_device *d = comm->device;
-  uint32_t *counted = &shmi_control_of(&comm->world, comm->rank)->counts.device;
-  if (comm->nranks == 1) return run_alone(d->gpu, c, stream);
-  SHMI_RETURN_IF_ERROR(shmi_device_look(comm));
   shmi_select_device(&d->launch.world, (int)d->channels, &comm->options, c);
   struct shmi_launch launch = d->launch;
   launch.call = *c;
   launch.number = shmi_watchdog_number(d, &c->id);
+  return shmi_gpu_launch(d->gpu, &launch, stream);
+}
+
+/* Steps are counted here, where captures and replays do not come by. */
+static shmccl_result_t carry(shmccl_comm_t *comm, const struct shmi_call *c, void *stream) {
+  struct shmi_device *d = comm->device;
+  struct shmi_carry carry = {.engines = d->engines.at, .meeting = {.launch = d->launch, .step = d->engines.steps}};
+  carry.meeting.launch.world = d->engines.meetings;
+  carry.meeting.launch.call = *c;
+  carry.meeting.launch.number = shmi_watchdog_number(d, &c->id);
+  SHMI_RETURN_IF_ERROR(shmi_gpu_carry(d->gpu, &carry, stream));
+  d->engines.steps += c->nsteps;
+  return SHMCCL_SUCCESS;
+}
+
+/* Whether copy engines carry the call: the same answer on all ranks, if they all capture it or none does. */
+static shmccl_result_t is_for_engines(const shmccl_comm_t *comm, struct shmi_call *c, void *stream, bool *engines) {
+  const struct shmi_device *d = comm->device;
+  bool captured = true;
+  *engines = d->engines.ready && shmi_select_engines(&d->engines.at.slots, &comm->options, c);
+  if (*engines) SHMI_RETURN_IF_ERROR(shmi_gpu_is_captured(d->gpu, stream, &captured));
+  *engines &= !captured;
+  return SHMCCL_SUCCESS;
+}
+
+shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *c, void *stream) {
+  uint32_t *counted = &shmi_control_of(&comm->world, comm->rank)->counts.device;
+  bool engines;
+  if (comm->nranks == 1) return run_alone(comm->device->gpu, c, stream);
+  SHMI_RETURN_IF_ERROR(shmi_device_look(comm));
+  SHMI_RETURN_IF_ERROR(is_for_engines(comm, c, stream, &engines));
   shmi_note32(counted, *counted + 1);
-  return shmi_device_outcome(comm, shmi_gpu_launch(d->gpu, &launch, stream));
+  return shmi_device_outcome(comm, engines ? carry(comm, c, stream) : launch(comm, c, stream));
 }
