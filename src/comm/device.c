@@ -46,6 +46,7 @@ static shmccl_result_t make(shmccl_comm_t *comm, int device) {
                                    .leave = &((struct shmi_notice *)notice)->leave,
                                    .status = &((struct shmi_notice *)notice)->status,
                                    .patience_ns = comm->options.timeout_ms * 1000000};
+  d->engines.moved = &((struct shmi_notice *)notice)->moved;
   return SHMCCL_SUCCESS;
 }
 
@@ -231,7 +232,10 @@ shmccl_result_t shmi_device_agree(shmccl_comm_t *comm) {
             "registered",
             comm->rank, shmi_gpu_device(d->gpu), d->channels, d->launch.world.slot_bytes >> 10,
             d->engines.at.slots.slot_bytes >> 10, (d->control.bytes + d->staging.bytes + d->slots.bytes) >> 10);
-  return shmi_watchdog_start(comm);
+  SHMI_RETURN_IF_ERROR(shmi_watchdog_start(comm));
+  if (!d->engines.ready || !comm->options.cpu_reduce) return SHMCCL_SUCCESS;
+  const shmccl_result_t result = shmi_helpers_start(&d->engines.helpers, comm);
+  return result == SHMCCL_SUCCESS ? result : shmi_abort_raise(comm, result, comm->rank, NULL);
 }
 
 /* ---- closing ----------------------------------------------------------------------------------------------------- */
@@ -240,6 +244,7 @@ void shmi_device_close(shmccl_comm_t *comm) {
   struct shmi_device *d = comm->device;
   if (!d) return;
   shmi_watchdog_stop(d);
+  shmi_helpers_stop(d->engines.helpers);
   if (d->gpu) {
     shmi_gpu_unpin(d->gpu, &d->slots);
     shmi_gpu_unpin(d->gpu, &d->staging);

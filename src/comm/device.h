@@ -15,6 +15,7 @@
 
 #include "coll/launch.h"
 #include "comm/comm.h"
+#include "comm/helpers.h"
 #include "mem/gpu.h"
 
 /* What host and kernels of a rank tell each other, in pinned memory; a line for each writer. */
@@ -40,6 +41,8 @@ struct shmi_device {
     struct shmi_engines at;
     struct shmi_world meetings; /* the device's view of at.slots */
     uint32_t steps;             /* of the calls enqueued so far */
+    uint32_t *moved;            /* the device's address of notice->moved */
+    struct shmi_helpers *helpers;
   } engines;
   uint32_t channels;                             /* in use; 0 with one rank */
   uint32_t calls;                                /* launched or captured so far */

@@ -2,6 +2,8 @@
  * could be replayed. */
 #include "comm/device.h"
 
+#include <stdlib.h>
+
 /* ---- which memory ------------------------------------------------------------------------------------------------ */
 
 static shmccl_result_t kind_of(const shmccl_comm_t *comm, const void *p, enum shmi_memory_kind *kind) {
@@ -65,11 +67,17 @@ static shmccl_result_t launch(shmccl_comm_t *comm, struct shmi_call *c, void *st
 /* Steps are counted here, where captures and replays do not come by. */
 static shmccl_result_t carry(shmccl_comm_t *comm, const struct shmi_call *c, void *stream) {
   struct shmi_device *d = comm->device;
+  const bool by_cpu = c->engine == SHMI_BY_ENGINES_AND_CPUS;
+  struct shmi_job *job = by_cpu ? shmi_helpers_prepare(c, d->engines.steps) : NULL;
+  if (by_cpu && !job) return shmi_error(SHMCCL_ERROR_NO_MEMORY, "no memory for a call: %m");
   struct shmi_carry carry = {.engines = d->engines.at, .meeting = {.launch = d->launch, .step = d->engines.steps}};
   carry.meeting.launch.world = d->engines.meetings;
   carry.meeting.launch.call = *c;
   carry.meeting.launch.number = shmi_watchdog_number(d, &c->id);
-  SHMI_RETURN_IF_ERROR(shmi_gpu_carry(d->gpu, &carry, stream));
+  carry.meeting.moved = by_cpu ? d->engines.moved : NULL;
+  const shmccl_result_t result = shmi_gpu_carry(d->gpu, &carry, stream);
+  if (result != SHMCCL_SUCCESS) return free(job), result;
+  if (job) shmi_helpers_give(d->engines.helpers, job);
   d->engines.steps += c->nsteps;
   return SHMCCL_SUCCESS;
 }
