@@ -21,11 +21,12 @@
  * nothing is reduced here: helper threads (comm/helpers.c) take that part of each turn, and collect includes the own
  * share of the result. The GPU then says to them that its part is done, and they publish the step.
  *
- * Pure functions, which tests/unit/test_engine.c runs in every order that the queues allow. SHMI_BREAK_JOIN leaves one
- * kind of JOIN out, by number, for its negative controls.
+ * Pure functions, which tests/unit/test_engine.c runs in orders at random that the queues allow.
  */
 #ifndef SHMI_ENGINE_H
 #define SHMI_ENGINE_H
+
+#include <stdbool.h>
 
 #include "coll/plan.h"
 
