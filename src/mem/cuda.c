@@ -469,7 +469,7 @@ shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *g, struct shmi_group *gro
 }
 
 shmccl_result_t shmi_gpu_carry(struct shmi_gpu *g, const struct shmi_carry *carry, void *stream) {
-  return submit_here(g, &(struct work){.carry = carry}, stream, "enqueueing a collective");
+  return submit_here(g, &(struct work){.carry = carry}, stream, "launching a collective");
 }
 
 shmccl_result_t shmi_gpu_is_captured(const struct shmi_gpu *g, void *stream, bool *captured) {
