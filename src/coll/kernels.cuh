@@ -198,7 +198,7 @@ static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS)
 }
 
 template <class R>
-static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS)
+static __global__ void __launch_bounds__(SHMI_SUM_THREADS)
     shmi_sum_kernel(const __grid_constant__ struct shmi_sum sum) {
   __shared__ uint32_t left;
   shmi_cuda_block<R> block;

@@ -5,7 +5,7 @@
  * A rank whose kernel has left publishes nothing more: what its engines stage from then on, behind a meeting that was
  * none, is nobody's good data. Others miss its word instead, and are told.
  *
- * Executors are device.h's. SHMI_BREAK_LEFT (it publishes all the same) builds a negative control of tests/cuda.
+ * Executors are device.h's.
  */
 #ifndef SHMI_MEETING_H
 #define SHMI_MEETING_H
@@ -18,9 +18,8 @@ SHMI_BLOCK_FN int shmi_block_meeting(SHMI_BLOCK *b, const struct shmi_meeting *m
   b->call = &m->launch.call;
   b->step = m->step;
   shmi_block_sync(b);
-#ifndef SHMI_BREAK_LEFT
-  if (shmi_peek64(b->launch->status)) return (int)shmi_status_error(shmi_peek64(b->launch->status));
-#endif
+  const uint64_t status = shmi_peek64(b->launch->status);
+  if (status) return (int)shmi_status_error(status);
   if (b->tid == 0) {
     if (m->moved)
       shmi_publish32(m->moved, m->step);

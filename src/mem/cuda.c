@@ -360,13 +360,13 @@ shmccl_result_t shmi_gpu_open_engines(struct shmi_gpu *g) {
 }
 
 static cudaError_t launch_sum(const struct shmi_carry *carry, const struct shmi_task *t, cudaStream_t stream) {
-  enum { BYTES_PER_BLOCK = 32 << 10, BLOCKS_MOST = 32 };
+  enum { BYTES_PER_BLOCK = 16 << 10, BLOCKS_MOST = 64 };
   const struct shmi_call *c = &carry->meeting.launch.call;
   const struct shmi_world *slots = &carry->engines.slots;
   struct shmi_sum sum = {.launch = carry->meeting.launch, .to = t->to, .own = t->from, .count = t->bytes / c->element};
   void *arguments[] = {&sum};
   const size_t blocks = (t->bytes + BYTES_PER_BLOCK - 1) / BYTES_PER_BLOCK;
-  const dim3 grid = {blocks < BLOCKS_MOST ? (unsigned)blocks : BLOCKS_MOST, 1, 1}, block = {SHMI_KERNEL_THREADS, 1, 1};
+  const dim3 grid = {blocks < BLOCKS_MOST ? (unsigned)blocks : BLOCKS_MOST, 1, 1}, block = {SHMI_SUM_THREADS, 1, 1};
   sum.launch.world = (struct shmi_world){.rank = slots->rank,
                                          .nranks = slots->nranks,
                                          .staging = carry->engines.scratch,

@@ -73,7 +73,7 @@ static cudaError_t run_sum_thread(const struct standin_thread *t) {
 }
 
 static cudaError_t run_sum(const struct standin_launch *l) {
-  return run_blocks(l, l->grid.x > 0 && l->block.x == SHMI_KERNEL_THREADS, run_sum_thread);
+  return run_blocks(l, l->grid.x > 0 && l->block.x == SHMI_SUM_THREADS, run_sum_thread);
 }
 
 static const struct standin_kernel group_kernel = {
