@@ -197,8 +197,9 @@ static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS)
   if (shmi_block_kernel(&block, &share, (int)blockIdx.x) && launch.trap) __trap();
 }
 
+/* One block on a multiprocessor will do: with more in mind ptxas keeps registers in memory (sm_120). */
 template <class R>
-static __global__ void __launch_bounds__(SHMI_SUM_THREADS)
+static __global__ void __launch_bounds__(SHMI_SUM_THREADS, 1)
     shmi_sum_kernel(const __grid_constant__ struct shmi_sum sum) {
   __shared__ uint32_t left;
   shmi_cuda_block<R> block;

@@ -212,7 +212,7 @@ static shmccl_result_t give_up(shmccl_comm_t *comm) {
 static void use_engines(shmccl_comm_t *comm) {
   const struct shmi_header *h = &comm->segment.header;
   struct shmi_device *d = comm->device;
-  d->engines.ready = least_of(comm, has_engines);
+  d->engines.ready = d->engines.at.scratch && least_of(comm, has_engines); /* lines may lie, the own too */
   if (!d->engines.ready) return;
   d->engines.at.slots =
       shmi_layout_engines(h, comm->segment.base + h->control_offset, comm->segment.base + h->engine_offset, comm->rank);
