@@ -24,7 +24,7 @@
  *   memory      its GPU, both or neither; `stream` is then a cudaStream_t of that GPU. The call enqueues its work and
  *               returns; buffers belong to it until the stream has passed it. Calls of one communicator run in the
  *               order in which they were made, on whatever streams. They may be captured into CUDA graphs, a
- *               call by all ranks or by none (else ranks wait for each other until their time is over), and replayed any
+ *               call by all ranks or by none (of large calls ranks are told if they differ), and replayed any
  *               number of times, between other calls; replays of one communicator must not run at the same time as
  *               each other or as its eager calls: put them on one stream, or join the streams by events.
  *               What goes wrong in a kernel is reported by the next call and by shmccl_comm_get_async_error(); a kernel

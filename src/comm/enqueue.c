@@ -83,21 +83,22 @@ static shmccl_result_t carry(shmccl_comm_t *comm, const struct shmi_call *c, voi
 }
 
 /* Whether copy engines carry the call: the same answer on all ranks, if they all capture it or none does. */
-static shmccl_result_t is_for_engines(const shmccl_comm_t *comm, struct shmi_call *c, void *stream, bool *engines) {
+static shmccl_result_t is_for_engines(const shmccl_comm_t *comm, struct shmi_call *c, void *stream, bool *large,
+                                      bool *captured) {
   const struct shmi_device *d = comm->device;
-  bool captured = true;
-  *engines = d->engines.ready && shmi_select_engines(&d->engines.at.slots, &comm->options, c);
-  if (*engines) SHMI_RETURN_IF_ERROR(shmi_gpu_is_captured(d->gpu, stream, &captured));
-  *engines &= !captured;
-  return SHMCCL_SUCCESS;
+  *captured = false;
+  *large = d->engines.ready && shmi_select_engines(&d->engines.at.slots, &comm->options, c);
+  return *large ? shmi_gpu_is_captured(d->gpu, stream, captured) : SHMCCL_SUCCESS;
 }
 
 shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *c, void *stream) {
-  uint32_t *counted = &shmi_control_of(&comm->world, comm->rank)->counts.device;
-  bool engines;
+  struct shmi_counts *counts = &shmi_control_of(&comm->world, comm->rank)->counts;
+  bool large, captured;
   if (comm->nranks == 1) return run_alone(comm->device->gpu, c, stream);
   SHMI_RETURN_IF_ERROR(shmi_device_look(comm));
-  SHMI_RETURN_IF_ERROR(is_for_engines(comm, c, stream, &engines));
-  shmi_note32(counted, *counted + 1);
-  return shmi_device_outcome(comm, engines ? carry(comm, c, stream) : launch(comm, c, stream));
+  SHMI_RETURN_IF_ERROR(is_for_engines(comm, c, stream, &large, &captured));
+  shmi_note32(&counts->device, counts->device + 1);
+  const shmccl_result_t result = large && !captured ? carry(comm, c, stream) : launch(comm, c, stream);
+  if (large && result == SHMCCL_SUCCESS) shmi_note64(&counts->large, shmi_large_next(counts->large, captured));
+  return shmi_device_outcome(comm, result);
 }

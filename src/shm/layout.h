@@ -148,8 +148,22 @@ struct shmi_beacon {
 /* Collectives entered so far on either kind of memory, of communicators that know both. */
 struct shmi_counts {
   uint32_t host, device;
-  uint8_t pad[SHMI_LINE - 8];
+  uint64_t large; /* shmi_large(): of those on device memory that copy engines would carry */
+  uint8_t pad[SHMI_LINE - 16];
 };
+
+/* How many such calls there were, and of the last 32 which were captured: bit 0 is the newest. One word, so that others
+ * never see half of it. */
+SHMI_FN uint64_t shmi_large_next(uint64_t large, int captured) {
+  return ((large >> 32) + 1) << 32 | (uint32_t)((uint32_t)large << 1 | (captured != 0));
+}
+/* Whether a call that both ranks have made was captured by one only. */
+SHMI_FN int shmi_large_differ(uint64_t a, uint64_t b) {
+  const int32_t ahead = (int32_t)((uint32_t)(a >> 32) - (uint32_t)(b >> 32));
+  const uint64_t newer = ahead < 0 ? b : a, older = ahead < 0 ? a : b;
+  const uint32_t by = ahead < 0 ? 0u - (uint32_t)ahead : (uint32_t)ahead;
+  return by < 32 && (uint32_t)(((uint32_t)newer >> by ^ (uint32_t)older) << by) != 0;
+}
 
 struct shmi_control {
   struct shmi_member member;

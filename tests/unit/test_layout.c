@@ -144,6 +144,22 @@ static void places_do_not_overlap(void **state) {
   }
 }
 
+/* Ranks that captured the same calls do not differ, however far ahead one is; those that did not do. */
+static void captures_are_compared(void **state) {
+  uint64_t a = (uint64_t)UINT32_MAX << 32, b = a; /* counts wrap */
+  (void)state;
+  for (int i = 0; i < 40; i++) {
+    b = a;
+    for (int ahead = 0; ahead < 40; ahead++) {
+      assert_false(shmi_large_differ(a, b) || shmi_large_differ(b, a));
+      b = shmi_large_next(b, ahead % 3 == 0);
+    }
+    b = shmi_large_next(a, 0), a = shmi_large_next(a, 1);
+    assert_true(shmi_large_differ(a, b) && shmi_large_differ(b, a));
+    assert_true(shmi_large_differ(shmi_large_next(a, 0), b) && shmi_large_differ(b, shmi_large_next(a, 1)));
+  }
+}
+
 static void numbers_come_round(void **state) {
   struct shmi_header h;
   (void)state;
@@ -202,9 +218,10 @@ static void impossible_headers_are_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_budget_is_kept),        cmocka_unit_test(too_little_is_refused),
-      cmocka_unit_test(places_do_not_overlap),       cmocka_unit_test(numbers_come_round),
-      cmocka_unit_test(changed_headers_are_refused), cmocka_unit_test(impossible_headers_are_refused),
+      cmocka_unit_test(every_budget_is_kept),           cmocka_unit_test(too_little_is_refused),
+      cmocka_unit_test(places_do_not_overlap),          cmocka_unit_test(numbers_come_round),
+      cmocka_unit_test(captures_are_compared),          cmocka_unit_test(changed_headers_are_refused),
+      cmocka_unit_test(impossible_headers_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
