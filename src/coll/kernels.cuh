@@ -8,8 +8,8 @@
 #ifndef SHMI_KERNELS_CUH
 #define SHMI_KERNELS_CUH
 
-#include "coll/device.h"
 #include "coll/kernels.h"
+#include "coll/meeting.h"
 #include "reduce/device.cuh"
 
 enum { SHMI_VECTOR = 16 }; /* bytes */
@@ -252,6 +252,16 @@ static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS)
   shmi_cuda_block<R> block;
   shmi_begin(&block, &launch, &left);
   if (shmi_block_kernel(&block, &share, (int)blockIdx.x) && launch.trap) __trap();
+}
+
+/* One block on a multiprocessor will do: with more in mind ptxas keeps registers in memory (sm_120). */
+template <class R>
+static __global__ void __launch_bounds__(SHMI_SUM_THREADS, 1)
+    shmi_sum_kernel(const __grid_constant__ struct shmi_sum sum) {
+  __shared__ uint32_t left;
+  shmi_cuda_block<R> block;
+  shmi_begin(&block, &sum.launch, &left);
+  shmi_block_sum(&block, &sum, (int)blockIdx.x, (int)gridDim.x);
 }
 
 #endif
