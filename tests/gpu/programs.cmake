@@ -119,4 +119,4 @@ add_test(NAME gpu_run COMMAND ${run} ${CMAKE_CURRENT_SOURCE_DIR}/run --build ${C
   --out ${CMAKE_CURRENT_BINARY_DIR}/results/run)
 set_tests_properties(gpu_run PROPERTIES TIMEOUT 600 RUN_SERIAL ON SKIP_RETURN_CODE 77)
 add_test(NAME gpu_run_standin COMMAND ${run} ${CMAKE_CURRENT_SOURCE_DIR}/check_run.py ${CMAKE_CURRENT_BINARY_DIR}/standin)
-set_tests_properties(gpu_run_standin PROPERTIES TIMEOUT 300 RUN_SERIAL ON SKIP_RETURN_CODE 77)
+set_tests_properties(gpu_run_standin PROPERTIES TIMEOUT 400 RUN_SERIAL ON SKIP_RETURN_CODE 77)
