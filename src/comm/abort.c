@@ -42,12 +42,6 @@ static int first_in_error(const shmccl_comm_t *comm, shmccl_result_t *cause) {
   return -1;
 }
 
-shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
-  shmccl_result_t cause = SHMCCL_SUCCESS;
-  first_in_error(comm, &cause);
-  return cause;
-}
-
 bool shmi_abort_is_foreign(const shmccl_comm_t *comm) {
   const int r = first_in_error(comm, NULL);
   return r >= 0 && line_of(comm, r)->culprit < 0;
@@ -156,6 +150,15 @@ shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
   take_over(comm, r, comm->abort_told, comm->calling, message);
   say(comm, message);
   return comm->abort_told;
+}
+
+shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
+  char text[512] = "ranks disagree; the log says in what"; /* to say it here could take a wait */
+  shmccl_result_t cause = SHMCCL_SUCCESS;
+  const int r = first_in_error(comm, &cause);
+  if (r < 0) return SHMCCL_SUCCESS;
+  if (cause != SHMCCL_ERROR_MISMATCH) describe(comm, r, cause, text, sizeof text);
+  return shmi_error_again(cause, "rank %d: %s", comm->rank, text);
 }
 
 void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,

@@ -74,6 +74,8 @@ shmccl_result_t shmi_device_wanted(const shmccl_comm_t *comm, const struct shmi_
 shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *call, void *stream);
 /* Before work is enqueued: the communicator's error, also one that only a kernel has found. */
 shmccl_result_t shmi_device_look(shmccl_comm_t *comm);
+/* The same for any thread: what kernels that have ended left behind is the communicator's error from here on. */
+void shmi_device_notice(shmccl_comm_t *comm);
 /* After it: `result` of enqueueing, which ends the communicator if the GPU is lost. */
 shmccl_result_t shmi_device_outcome(shmccl_comm_t *comm, shmccl_result_t result);
 

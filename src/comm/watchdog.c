@@ -61,12 +61,12 @@ static void report_gone(shmccl_comm_t *comm, int peer) {
   shmi_abort_note(comm, SHMCCL_ERROR_PEER_DIED, peer, NULL, message);
 }
 
-/* A rank whose process has ended, or that has left; -1 if none. */
+/* A rank whose process has ended; else one that has left, perhaps because of it; -1 if none. */
 static int find_gone(const shmccl_comm_t *comm) {
-  for (int peer = 0; peer < comm->nranks; peer++)
-    if (peer != comm->rank && (has_left(comm, peer) || shmi_liveness_held(comm->segment.lock_fd, peer) == 0))
-      return peer;
-  return -1;
+  const int dead = shmi_comm_first_dead(comm);
+  for (int peer = 0; peer < comm->nranks && dead < 0; peer++)
+    if (peer != comm->rank && has_left(comm, peer)) return peer;
+  return dead;
 }
 
 /* What a kernel of this rank has found. One that was told to leave may have waited for a rank that waits itself. */
