@@ -1,27 +1,24 @@
 /*
- * device_memory.c - engine.c on device memory, on the stand-in CUDA runtime.
+ * device_memory.c - calls on device memory, on the stand-in CUDA runtime.
  *
  * The blocks of kernels are threads of the rank's process, so it is hurt within kernels too, at their publishes and
  * observes. A call is plain or captured. A plain kernel that gives up leaves the GPU as it was; a captured one breaks
  * it, as CUDA does: then nothing can be freed on the device, a new communicator on device memory is refused, and one on
  * host memory works.
  */
-#include "crash/memory.h"
+#include "crash/results.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "comm/comm.h"
 #include "cuda/trouble_on_device.h"
 
 enum { ARRAY_BYTES = RANKS_MOST * LARGE * sizeof(int32_t), REPLAYS = 2 };
 
-const char *const work_names[WORKS_MOST] = {WORK_NAMES, CALL_NAMES(", captured")};
-const int work_ranks_most = RANKS_MOST;
 const shmccl_memory_t memory_kind = SHMCCL_MEMORY_CUDA;
 const size_t memory_staging_bytes = 16 << 20;
 
-static struct buffers host, device;
+static struct buffers device;
 static bool broken;
 
 static void move(int32_t *to, const int32_t *from, enum cudaMemcpyKind kind) {
@@ -29,10 +26,9 @@ static void move(int32_t *to, const int32_t *from, enum cudaMemcpyKind kind) {
   OK(cudaStreamSynchronize(device.stream));
 }
 
-struct buffers memory_open(int rank, const struct buffers *arrays) {
+struct buffers memory_open(int rank) {
   cudaStream_t stream;
   void *in, *out;
-  host = *arrays;
   broken = false;
   OK(cudaSetDevice(rank));
   OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -62,25 +58,27 @@ static shmccl_result_t replay(enqueue_fn enqueue, const void *context, size_t co
   return result;
 }
 
-/* Whether what was enqueued has worked, once the stream has come to its end: told at once. */
-static shmccl_result_t outcome(shmccl_comm_t *comm) {
-  shmccl_result_t state = SHMCCL_ERROR_INTERNAL;
+/* The stream has come to its end: whether all has worked is told at once. */
+static shmccl_result_t outcome(state_fn state, const void *context) {
   if (cudaStreamSynchronize(device.stream) != cudaSuccess) broken = true;
-  CHECK(shmccl_comm_get_async_error(comm, &state) == SHMCCL_SUCCESS, "%s", shmccl_last_error());
-  CHECK(state != SHMCCL_SUCCESS || !broken, "the device is broken, and the communicator in no error");
-  return state;
-}
-
-/* Small calls go in packets, large ones here always in steps. */
-shmccl_result_t memory_run(shmccl_comm_t *comm, bool captured, enqueue_fn enqueue, const void *context, size_t count) {
-  if (count > SMALL) comm->options.algorithm = SHMCCL_ALGORITHM_TWO_SHOT;
-  if (!broken) move(device.in, host.in, cudaMemcpyHostToDevice), move(device.out, host.out, cudaMemcpyHostToDevice);
-  shmccl_result_t result = captured && !broken ? replay(enqueue, context, count) : enqueue(context, count);
-  if (result == SHMCCL_SUCCESS) result = outcome(comm);
-  CHECK(captured || !broken, "a plain call has broken the device");
-  if (result == SHMCCL_SUCCESS) move(host.out, device.out, cudaMemcpyDeviceToHost);
+  const shmccl_result_t result = state(context);
+  CHECK(result != SHMCCL_SUCCESS || !broken, "the device is broken, and the communicator in no error");
   return result;
 }
+
+shmccl_result_t memory_run(bool captured, enqueue_fn enqueue, state_fn state, const void *context, size_t count) {
+  if (!broken) {
+    move(device.in, results_in, cudaMemcpyHostToDevice);
+    move(device.out, results_out, cudaMemcpyHostToDevice);
+  }
+  shmccl_result_t result = captured && !broken ? replay(enqueue, context, count) : enqueue(context, count);
+  if (result == SHMCCL_SUCCESS) result = outcome(state, context);
+  CHECK(captured || !broken, "a plain call has broken the device");
+  if (result == SHMCCL_SUCCESS) move(results_out, device.out, cudaMemcpyDeviceToHost);
+  return result;
+}
+
+bool memory_is_broken(void) { return broken; }
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
 

@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
-#include "crash/memory.h"
+#include "comm/comm.h"
+#include "crash/results.h"
 
 enum { CHUNK_BYTES = 4096 };
 
@@ -23,52 +23,14 @@ bool work_names_victim(const struct work_plan *p, int rank, const char *error) {
 struct life {
   const struct work_plan *plan;
   shmccl_comm_t *comm;
-  int rank, nranks; /* in comm */
+  struct member me; /* of comm */
   struct mark *mark;
   struct tr_slot *outcome;
   uint32_t calls;
-  struct buffers at; /* where the library is to find in and out */
+  struct buffers at; /* where the library is to find the arrays */
 };
 
-static int32_t in[RANKS_MOST * LARGE], out[RANKS_MOST * LARGE];
-
 static enum work work_of(const struct life *l) { return (enum work)(l->plan->work % WORKS); }
-
-/* ---- results ----------------------------------------------------------------------------------------------------- */
-
-/* Element i of what `rank` sends to `to` (0 where all get the same). */
-static int32_t value(int rank, int to, size_t i) { return rank * 1000003 + to * 10007 + (int32_t)i * 3; }
-
-static int32_t sum(int nranks, int to, size_t i) {
-  int32_t s = 0;
-  for (int r = 0; r < nranks; r++) s += value(r, to, i);
-  return s;
-}
-
-static void fill(int rank, int blocks, size_t count) {
-  for (int b = 0; b < blocks; b++)
-    for (size_t i = 0; i < count; i++) in[(size_t)b * count + i] = value(rank, b, i);
-  memset(out, 0xa5, sizeof out);
-}
-
-static void check_element(const struct life *l, size_t at, int32_t wanted) {
-  if (out[at] != wanted && tr_failed() < 5)
-    CHECK(false, "rank %d of %d: element %zu is %d instead of %d", l->rank, l->nranks, at, out[at], wanted);
-}
-
-/* Block b of recvbuf comes from rank b, who sent it to `to`. */
-static void check_gathered(const struct life *l, int to, size_t count) {
-  for (int b = 0; b < l->nranks; b++)
-    for (size_t i = 0; i < count; i++) check_element(l, (size_t)b * count + i, value(b, to, i));
-}
-
-static void check_sum(const struct life *l, int to, size_t count) {
-  for (size_t i = 0; i < count; i++) check_element(l, i, sum(l->nranks, to, i));
-}
-
-static void check_from(const struct life *l, int from, int to, size_t count) {
-  for (size_t i = 0; i < count; i++) check_element(l, i, value(from, to, i));
-}
 
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
@@ -78,21 +40,30 @@ static void enter(struct life *l) { tr_set(&l->mark->entered, ++l->calls); }
 static shmccl_result_t met(const struct life *l, shmccl_result_t result) {
   const uint32_t entered = __atomic_load_n(&l->plan->marks[l->plan->victim].entered, __ATOMIC_ACQUIRE);
   if (result == SHMCCL_SUCCESS)
-    CHECK(entered >= l->calls, "rank %d has met rank %d, which never came", l->rank, l->plan->victim);
+    CHECK(entered >= l->calls, "rank %d has met rank %d, which never came", l->me.rank, l->plan->victim);
   return result;
 }
 
-/* Calls `enqueue` on filled arrays; when it succeeds they are what came of it. */
+static shmccl_result_t state_of(const void *context) {
+  const struct life *l = context;
+  shmccl_result_t state = SHMCCL_ERROR_INTERNAL;
+  CHECK(shmccl_comm_get_async_error(l->comm, &state) == SHMCCL_SUCCESS, "%s", shmccl_last_error());
+  return state;
+}
+
+/* Calls `enqueue` on filled arrays; when it succeeds they are what came of it. On a device small calls go in packets,
+ * large ones here always in steps. */
 static shmccl_result_t run(const struct life *l, enqueue_fn enqueue, int blocks, size_t n) {
-  fill(l->rank, blocks, n);
-  return memory_run(l->comm, l->plan->work >= WORKS, enqueue, l, n);
+  if (memory_kind == SHMCCL_MEMORY_CUDA && n > SMALL) l->comm->options.algorithm = SHMCCL_ALGORITHM_TWO_SHOT;
+  results_fill(&l->me, blocks, n);
+  return memory_run(l->plan->work >= WORKS, enqueue, state_of, l, n);
 }
 
 static shmccl_result_t enqueue_call(const void *context, size_t n) {
   const struct life *l = context;
   const shmccl_datatype_t type = SHMCCL_INT32;
   shmccl_comm_t *c = l->comm;
-  const int last = l->nranks - 1;
+  const int last = l->me.nranks - 1;
   const struct buffers *b = &l->at;
   switch (work_of(l)) {
   case ALLGATHER: return shmccl_allgather(b->in, b->out, n, type, c, b->stream);
@@ -107,50 +78,31 @@ static shmccl_result_t enqueue_call(const void *context, size_t n) {
   }
 }
 
-static void check_call(const struct life *l, size_t n) {
-  const int last = l->nranks - 1;
-  switch (work_of(l)) {
-  case ALLGATHER: check_gathered(l, 0, n); break;
-  case REDUCE_SCATTER: check_sum(l, l->rank, n); break;
-  case BROADCAST: check_from(l, last, 0, n); break;
-  case REDUCE:
-    if (l->rank == last) check_sum(l, 0, n);
-    break;
-  case ALLTOALL: check_gathered(l, l->rank, n); break;
-  case GATHER:
-    if (l->rank == last) check_gathered(l, 0, n);
-    break;
-  case SCATTER: check_from(l, last, l->rank, n); break;
-  case BARRIER: break;
-  default: check_sum(l, 0, n);
-  }
-}
-
 static shmccl_result_t call_and_check(struct life *l, size_t count) {
   enter(l);
-  const shmccl_result_t result = met(l, run(l, enqueue_call, l->nranks, count));
-  if (result == SHMCCL_SUCCESS) check_call(l, count);
+  const shmccl_result_t result = met(l, run(l, enqueue_call, l->me.nranks, count));
+  if (result == SHMCCL_SUCCESS) results_check_call(&l->me, work_of(l), count);
   return result;
 }
 
 static shmccl_result_t enqueue_both(const void *context, size_t n) {
   const struct life *l = context;
   const struct buffers *b = &l->at;
-  const int peer = l->rank ^ 1;
+  const int peer = l->me.rank ^ 1;
   shmccl_result_t result = SHMCCL_SUCCESS;
   for (int turn = 0; turn < 2 && result == SHMCCL_SUCCESS; turn++)
-    result = turn == (l->rank & 1) ? shmccl_send(b->in, n, SHMCCL_INT32, peer, l->comm, b->stream)
-                                   : shmccl_recv(b->out, n, SHMCCL_INT32, peer, l->comm, b->stream);
+    result = turn == (l->me.rank & 1) ? shmccl_send(b->in, n, SHMCCL_INT32, peer, l->comm, b->stream)
+                                      : shmccl_recv(b->out, n, SHMCCL_INT32, peer, l->comm, b->stream);
   return result;
 }
 
 /* Neighbours exchange without a group, in the order in which nobody waits for himself. */
 static shmccl_result_t send_recv(struct life *l, size_t n) {
-  const int peer = l->rank ^ 1;
+  const int peer = l->me.rank ^ 1;
   enter(l);
-  if (peer >= l->nranks) return SHMCCL_SUCCESS;
+  if (peer >= l->me.nranks) return SHMCCL_SUCCESS;
   const shmccl_result_t result = run(l, enqueue_both, 1, n);
-  if (result == SHMCCL_SUCCESS) check_from(l, peer, 0, n);
+  if (result == SHMCCL_SUCCESS) results_check_from(&l->me, peer, 0, n);
   return result;
 }
 
@@ -158,7 +110,7 @@ static shmccl_result_t enqueue_all(const void *context, size_t n) {
   const struct life *l = context;
   const struct buffers *b = &l->at;
   SHMI_RETURN_IF_ERROR(shmccl_group_start(l->comm));
-  for (int r = 0; r < l->nranks; r++) {
+  for (int r = 0; r < l->me.nranks; r++) {
     SHMI_RETURN_IF_ERROR(shmccl_send(b->in + (size_t)r * n, n, SHMCCL_INT32, r, l->comm, b->stream));
     SHMI_RETURN_IF_ERROR(shmccl_recv(b->out + (size_t)r * n, n, SHMCCL_INT32, r, l->comm, b->stream));
   }
@@ -167,8 +119,8 @@ static shmccl_result_t enqueue_all(const void *context, size_t n) {
 
 static shmccl_result_t all_with_all(struct life *l, size_t n) {
   enter(l);
-  const shmccl_result_t result = met(l, run(l, enqueue_all, l->nranks, n));
-  if (result == SHMCCL_SUCCESS) check_gathered(l, l->rank, n);
+  const shmccl_result_t result = met(l, run(l, enqueue_all, l->me.nranks, n));
+  if (result == SHMCCL_SUCCESS) results_check_gathered(&l->me, l->me.rank, n);
   return result;
 }
 
@@ -176,13 +128,13 @@ static shmccl_result_t all_with_all(struct life *l, size_t n) {
 static shmccl_result_t split(struct life *l, size_t n) {
   shmccl_comm_t *part = NULL;
   enter(l);
-  SHMI_RETURN_IF_ERROR(met(l, shmccl_comm_split(l->comm, l->rank & 1, l->rank, &part, NULL)));
+  SHMI_RETURN_IF_ERROR(met(l, shmccl_comm_split(l->comm, l->me.rank & 1, l->me.rank, &part, NULL)));
   struct life child = *l;
   child.comm = part;
-  child.nranks = (l->nranks + 1 - (l->rank & 1)) / 2;
-  child.rank = l->rank / 2;
+  child.me.nranks = (l->me.nranks + 1 - (l->me.rank & 1)) / 2;
+  child.me.rank = l->me.rank / 2;
   const shmccl_result_t result = run(&child, enqueue_call, 1, n);
-  if (result == SHMCCL_SUCCESS) check_sum(&child, 0, n);
+  if (result == SHMCCL_SUCCESS) results_check_sum(&child.me, 0, n);
   shmccl_comm_destroy(part);
   return result;
 }
@@ -195,7 +147,7 @@ static shmccl_result_t use(struct life *l, size_t count) {
   if (w == SEND_RECV) return send_recv(l, count);
   if (w == GROUP) return all_with_all(l, count);
   if (w == SPLIT) return split(l, count);
-  return call_and_check(l, has_blocks && count == LARGE ? count / (size_t)l->nranks : count);
+  return call_and_check(l, has_blocks && count == LARGE ? count / (size_t)l->me.nranks : count);
 }
 
 /* The first error counts. */
@@ -212,7 +164,7 @@ static void tell(const struct life *l, shmccl_result_t result) {
 /* A work of calls starts to count when all are there: what happens before is the work LIFE's. */
 static shmccl_result_t live(struct life *l, const shmccl_unique_id_t *id) {
   const struct work_plan *plan = l->plan;
-  const uint32_t at = l->rank == plan->victim ? plan->at : 0;
+  const uint32_t at = l->me.rank == plan->victim ? plan->at : 0;
   const shmccl_config_t config = {.size = sizeof config,
                                   .timeout_ms = plan->timeout_ms,
                                   .staging_bytes = memory_staging_bytes,
@@ -221,7 +173,7 @@ static shmccl_result_t live(struct life *l, const shmccl_unique_id_t *id) {
                                                                                 : SHMCCL_ALGORITHM_AUTO,
                                   .memory = memory_kind};
   if (plan->work == LIFE) points_count(l->mark, plan->action, at);
-  SHMI_RETURN_IF_ERROR(shmccl_comm_init_rank(&l->comm, l->nranks, id, l->rank, &config));
+  SHMI_RETURN_IF_ERROR(shmccl_comm_init_rank(&l->comm, l->me.nranks, id, l->me.rank, &config));
   if (plan->work != LIFE) SHMI_RETURN_IF_ERROR(shmccl_barrier(l->comm, NULL));
   if (plan->work != LIFE) points_count(l->mark, plan->action, at);
   /* With a part of it in error, a communicator may still be whole. */
@@ -233,9 +185,11 @@ static shmccl_result_t live(struct life *l, const shmccl_unique_id_t *id) {
 }
 
 void work_run(const struct work_plan *plan, const shmccl_unique_id_t *id, int rank, struct tr_slot *outcome) {
-  struct life l = {.plan = plan, .rank = rank, .nranks = plan->nranks, .mark = &plan->marks[rank], .outcome = outcome};
-  const struct buffers arrays = {in, out, NULL};
-  l.at = memory_open(rank, &arrays);
+  struct life l = {.plan = plan,
+                   .me = {rank, plan->nranks},
+                   .mark = &plan->marks[rank],
+                   .outcome = outcome,
+                   .at = memory_open(rank)};
   tell(&l, live(&l, id));
   shmccl_comm_destroy(l.comm);
   points_end();
