@@ -161,11 +161,11 @@ shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
   return shmi_error_again(cause, "rank %d: %s", comm->rank, text);
 }
 
-void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
-                     const char *message) {
+void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, uint64_t late,
+                     const struct shmi_call_id *call, const char *message) {
   char text[512];
   if (first_in_error(comm, NULL) >= 0) return;
-  write_line(comm, cause, culprit, comm->rank, 0, call);
+  write_line(comm, cause, culprit, comm->rank, late, call);
   if (!message) describe_mismatch(comm, comm->rank, culprit, text, sizeof text);
   say(comm, message ? message : text);
 }

@@ -22,6 +22,7 @@ struct shmi_notice {
   uint32_t leave;
   uint8_t pad[SHMI_LINE - 4];
   uint64_t status;
+  uint32_t missed[SHMCCL_MAX_RANKS];
 };
 
 enum { SHMI_RECENT_CALLS = 64 };
@@ -40,7 +41,7 @@ struct shmi_device {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool runs, stops;
+    bool runs, stops, has_news;
     uint64_t gone_since_ns; /* a rank, seen by the thread; 0: none is */
   } watchdog;
 };
