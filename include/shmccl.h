@@ -215,8 +215,10 @@ SHMCCL_API shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm);
  * Does not free: each rank still calls shmccl_comm_destroy() after its calls have returned. Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_abort(shmccl_comm_t *comm);
 
-/* Writes to *state the error that the communicator is in (also one found by another rank), SHMCCL_SUCCESS if none.
- * Looks at peers: a dead one is seen here too. From any thread. Since 0.1. */
+/* Writes to *state the error that the communicator is in (also one found by another rank), SHMCCL_SUCCESS if none; if
+ * there is one, shmccl_last_error() has its text. Looks at peers: a dead one is seen here too, and at kernels: once a
+ * stream has been waited for, SHMCCL_SUCCESS says that what was enqueued on it before has worked. From any thread.
+ * Since 0.1. */
 SHMCCL_API shmccl_result_t shmccl_comm_get_async_error(shmccl_comm_t *comm, shmccl_result_t *state);
 
 /* Queries; local, valid until destroy. Since 0.1. */

@@ -138,6 +138,7 @@ SHMI_FN struct shmi_two_words shmi_peek_two(const uint64_t *words) {
 #else
   two.a = shmi_peek64(words);
   two.b = shmi_peek64(words + 1);
+  SHMI_POINT_SEEN(words, two.a);
 #endif
   return two;
 }
@@ -147,6 +148,7 @@ SHMI_FN void shmi_note_two(uint64_t *words, uint64_t a, uint64_t b) {
   asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(words), "l"(a), "l"(b) : "memory");
 #else
   shmi_note64(words, a);
+  SHMI_POINT("between two words");
   shmi_note64(words + 1, b);
 #endif
 }

@@ -33,6 +33,9 @@ SHMI_BLOCK_FN int shmi_block_look(SHMI_BLOCK *b, int peer, uint32_t step, int *c
   return shmi_block_fail(b, SHMI_DEVICE_MISMATCH, peer);
 }
 
+/* For the host's report: of the ranks that are late, some may themselves wait for another of them. */
+SHMI_BLOCK_FN void shmi_block_miss(SHMI_BLOCK *b, int peer) { shmi_note32(b->launch->missed + peer, 1); }
+
 /* After a look in vain at something of the peer: 0, or why to leave. Being told to leave is no reason before the next
  * looks are in vain too: a peer that is done and gone had left everything there. */
 SHMI_BLOCK_FN int shmi_block_pause(SHMI_BLOCK *b, uint32_t *looks, uint64_t *deadline, int peer) {
@@ -40,14 +43,20 @@ SHMI_BLOCK_FN int shmi_block_pause(SHMI_BLOCK *b, uint32_t *looks, uint64_t *dea
   if (++*looks % SHMI_LOOKS_PER_CHECK) return 0;
   error = (int)shmi_peek32(shmi_block_left(b));
   if (!error) error = (int)shmi_status_error(shmi_peek64(b->launch->status)); /* of another block */
-  if (error) return error;
-  if (*deadline == SHMI_LAST_LOOKS) return shmi_block_fail(b, SHMI_DEVICE_TOLD, peer);
-  if (shmi_peek32(b->launch->leave)) {
-    *deadline = SHMI_LAST_LOOKS;
-    return 0;
+  if (error) {
+    shmi_block_miss(b, peer);
+    return error;
   }
-  if (!*deadline) *deadline = shmi_block_now(b) + b->launch->patience_ns;
-  return shmi_block_now(b) < *deadline ? 0 : shmi_block_fail(b, SHMI_DEVICE_LATE, peer);
+  if (*deadline != SHMI_LAST_LOOKS) {
+    if (shmi_peek32(b->launch->leave)) {
+      *deadline = SHMI_LAST_LOOKS;
+      return 0;
+    }
+    if (!*deadline) *deadline = shmi_block_now(b) + b->launch->patience_ns;
+    if (shmi_block_now(b) < *deadline) return 0;
+  }
+  shmi_block_miss(b, peer);
+  return shmi_block_fail(b, *deadline == SHMI_LAST_LOOKS ? SHMI_DEVICE_TOLD : SHMI_DEVICE_LATE, peer);
 }
 
 /* Thread r waits for rank r: reading a word over PCIe takes a microsecond, and so all are read at once. Where CPUs have

@@ -14,6 +14,7 @@ struct shmi_launch {
   struct shmi_channel_state *states; /* of each channel; in device memory */
   const uint32_t *leave;             /* not 0: the host wants kernels to end */
   uint64_t *status;                  /* shmi_status() of a kernel that failed; in pinned memory of this process */
+  uint32_t *missed;                  /* of each rank: not 0 if a kernel that failed had waited for it; there too */
   uint64_t patience_ns;              /* of one wait */
   uint32_t trap;                     /* leave with a device error: nobody will look at status before the result */
   uint32_t number;                   /* of the call, for status */

@@ -78,7 +78,10 @@ SHMI_BLOCK_FN int shmi_block_fetch(SHMI_BLOCK *b, int base, uint32_t wanted, siz
     if (!wanted) break;
     error = shmi_block_pause(b, &looks, &deadline, late);
     if (!error && looks % SHMI_LOOKS_PER_CHECK == 0) error = shmi_block_look(b, late, b->step, &come);
-    if (error) return error;
+    if (!error) continue;
+    for (i = 0; i < SHMI_BATCH; i++)
+      if (wanted >> i & 1) shmi_block_miss(b, base + i);
+    return error;
   }
   return 0;
 }

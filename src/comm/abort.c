@@ -42,12 +42,6 @@ static int first_in_error(const shmccl_comm_t *comm, shmccl_result_t *cause) {
   return -1;
 }
 
-shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
-  shmccl_result_t cause = SHMCCL_SUCCESS;
-  first_in_error(comm, &cause);
-  return cause;
-}
-
 bool shmi_abort_is_foreign(const shmccl_comm_t *comm) {
   const int r = first_in_error(comm, NULL);
   return r >= 0 && line_of(comm, r)->culprit < 0;
@@ -158,11 +152,20 @@ shmccl_result_t shmi_abort_look(shmccl_comm_t *comm) {
   return comm->abort_told;
 }
 
-void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
-                     const char *message) {
+shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm) {
+  char text[512] = "ranks disagree; the log says in what"; /* to say it here could take a wait */
+  shmccl_result_t cause = SHMCCL_SUCCESS;
+  const int r = first_in_error(comm, &cause);
+  if (r < 0) return SHMCCL_SUCCESS;
+  if (cause != SHMCCL_ERROR_MISMATCH) describe(comm, r, cause, text, sizeof text);
+  return shmi_error_again(cause, "rank %d: %s", comm->rank, text);
+}
+
+void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, uint64_t late,
+                     const struct shmi_call_id *call, const char *message) {
   char text[512];
   if (first_in_error(comm, NULL) >= 0) return;
-  write_line(comm, cause, culprit, comm->rank, 0, call);
+  write_line(comm, cause, culprit, comm->rank, late, call);
   if (!message) describe_mismatch(comm, comm->rank, culprit, text, sizeof text);
   say(comm, message ? message : text);
 }

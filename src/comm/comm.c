@@ -92,6 +92,12 @@ bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer) {
          shmi_observe32(state) != SHMI_MEMBER_LEFT;
 }
 
+int shmi_comm_first_dead(const shmccl_comm_t *comm) {
+  for (int peer = 0; peer < comm->nranks && comm->segment.base; peer++)
+    if (shmi_comm_has_died(comm, peer)) return peer;
+  return -1;
+}
+
 static shmccl_result_t look_at_watch(const shmccl_comm_t *comm, int *culprit) {
   *culprit = -1;
   return comm->watch ? comm->watch->look(comm->watch->context, culprit) : SHMCCL_SUCCESS;
@@ -235,13 +241,11 @@ static shmccl_result_t report_missing(shmccl_comm_t *comm, shmi_wait_lacks_fn la
 
 static shmccl_result_t check_died(shmccl_comm_t *comm) {
   char message[128];
-  for (int peer = 0; peer < comm->nranks; peer++) {
-    if (!shmi_comm_has_died(comm, peer)) continue;
-    snprintf(message, sizeof message, "rank %d: rank %d died while the communicator was created: start all ranks again",
-             comm->rank, peer);
-    return shmi_abort_raise(comm, SHMCCL_ERROR_PEER_DIED, peer, message);
-  }
-  return SHMCCL_SUCCESS;
+  const int dead = shmi_comm_first_dead(comm);
+  if (dead < 0) return SHMCCL_SUCCESS;
+  snprintf(message, sizeof message, "rank %d: rank %d died while the communicator was created: start all ranks again",
+           comm->rank, dead);
+  return shmi_abort_raise(comm, SHMCCL_ERROR_PEER_DIED, dead, message);
 }
 
 /* A rank of another version has found the segment, and cannot write its lines. */
@@ -473,9 +477,12 @@ shmccl_result_t shmccl_comm_destroy(shmccl_comm_t *comm) {
 shmccl_result_t shmccl_comm_get_async_error(shmccl_comm_t *comm, shmccl_result_t *state) {
   SHMI_RETURN_IF_ERROR(shmi_comm_check(comm));
   if (!state) return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "state is NULL: pass where to store the result");
+  if (comm->device) shmi_device_notice(comm);
   shmccl_result_t found = shmi_abort_peek(comm);
-  for (int peer = 0; peer < comm->nranks && comm->segment.base && found == SHMCCL_SUCCESS; peer++)
-    if (shmi_comm_has_died(comm, peer)) found = SHMCCL_ERROR_PEER_DIED;
+  const int dead = found == SHMCCL_SUCCESS ? shmi_comm_first_dead(comm) : -1;
+  if (dead >= 0)
+    found = shmi_error_again(SHMCCL_ERROR_PEER_DIED, "rank %d: rank %d (pid %u) has died", comm->rank, dead,
+                             shmi_control_of(&comm->world, dead)->member.pid);
   *state = found;
   return SHMCCL_SUCCESS;
 }

@@ -77,6 +77,8 @@ shmccl_result_t shmi_comm_create_watched(shmccl_comm_t **comm, int nranks, const
                                          const shmi_options_t *options, const struct shmi_watch *watch, int device);
 /* Whether `peer` was attached and died. A rank that has left is no dead one. */
 bool shmi_comm_has_died(const shmccl_comm_t *comm, int peer);
+/* The first of them; -1: none. */
+int shmi_comm_first_dead(const shmccl_comm_t *comm);
 shmccl_result_t shmi_random_id(uint8_t id[SHMI_ID_BYTES]);
 /* An object that may be used by this process now: created here, not in a forked parent. */
 shmccl_result_t shmi_comm_check(const shmccl_comm_t *comm);
@@ -106,14 +108,14 @@ shmccl_result_t shmi_abort_look(shmccl_comm_t *comm);
 /* A peer's word carries another signature than ours: raises the mismatch and says what either rank called. */
 shmccl_result_t shmi_abort_mismatch(shmccl_comm_t *comm, int peer);
 /* For the watchdog of device memory (watchdog.c), beside the owner, about a call that the owner is not in any more
- * (NULL: unknown). note: as raise, if there is no error yet; message NULL: a mismatch. notice: as look; whether there
- * is one. */
-void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, const struct shmi_call_id *call,
-                     const char *message);
+ * (NULL: unknown). late: those that the time limit is about, a bit each. note: as raise, if there is no error yet;
+ * message NULL: a mismatch. notice: as look; whether there is one. */
+void shmi_abort_note(shmccl_comm_t *comm, shmccl_result_t cause, int culprit, uint64_t late,
+                     const struct shmi_call_id *call, const char *message);
 bool shmi_abort_notice(shmccl_comm_t *comm, const struct shmi_call_id *call);
 /* Whether it is in error because of something outside, so that none of its ranks is the culprit. */
 bool shmi_abort_is_foreign(const shmccl_comm_t *comm);
-/* As look, without reporting, for any thread. */
+/* As look, for any thread: reports nothing, but keeps the text for shmccl_last_error(). */
 shmccl_result_t shmi_abort_peek(const shmccl_comm_t *comm);
 
 /* ---- wait.c ---- */

@@ -32,7 +32,8 @@ static bool allocate_engine_slots(const shmccl_comm_t *comm) {
 
 static shmccl_result_t make(shmccl_comm_t *comm, int device) {
   struct shmi_device *d = comm->device;
-  void *states = NULL, *pieces = NULL, *notice;
+  struct shmi_notice *notice;
+  void *states = NULL, *pieces = NULL;
   SHMI_RETURN_IF_ERROR(shmi_gpu_open(&d->gpu, device));
   if (comm->nranks == 1) return SHMCCL_SUCCESS;
   SHMI_RETURN_IF_ERROR(shmi_gpu_pin(d->gpu, &d->told, sizeof *d->notice));
@@ -43,8 +44,9 @@ static shmccl_result_t make(shmccl_comm_t *comm, int device) {
   notice = d->told.device;
   d->notice = d->told.host;
   d->launch = (struct shmi_launch){.states = states,
-                                   .leave = &((struct shmi_notice *)notice)->leave,
-                                   .status = &((struct shmi_notice *)notice)->status,
+                                   .leave = &notice->leave,
+                                   .status = &notice->status,
+                                   .missed = notice->missed,
                                    .patience_ns = comm->options.timeout_ms * 1000000};
   d->engines.moved = &((struct shmi_notice *)notice)->moved;
   return SHMCCL_SUCCESS;

@@ -24,6 +24,7 @@ struct shmi_notice {
   uint8_t pad[SHMI_LINE - 4];
   uint64_t status;
   uint32_t moved; /* the newest step whose copies are over, where helper threads publish it */
+  uint32_t missed[SHMCCL_MAX_RANKS];
 };
 
 enum { SHMI_RECENT_CALLS = 64 };
@@ -51,7 +52,7 @@ struct shmi_device {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool runs, stops;
+    bool runs, stops, has_news;
     uint64_t gone_since_ns; /* a rank, seen by the thread; 0: none is */
   } watchdog;
 };
@@ -90,6 +91,8 @@ shmccl_result_t shmi_device_wanted(const shmccl_comm_t *comm, const struct shmi_
 shmccl_result_t shmi_device_run(shmccl_comm_t *comm, struct shmi_call *call, void *stream);
 /* Before work is enqueued: the communicator's error, also one that only a kernel has found. */
 shmccl_result_t shmi_device_look(shmccl_comm_t *comm);
+/* The same for any thread: what kernels that have ended left behind is the communicator's error from here on. */
+void shmi_device_notice(shmccl_comm_t *comm);
 /* After it: `result` of enqueueing, which ends the communicator if the GPU is lost. */
 shmccl_result_t shmi_device_outcome(shmccl_comm_t *comm, shmccl_result_t result);
 

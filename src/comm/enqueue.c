@@ -45,8 +45,13 @@ static shmccl_result_t run_alone(struct shmi_gpu *gpu, const struct shmi_call *c
   return shmi_gpu_copy(gpu, c->recvbuf, c->sendbuf, c->id.count * c->element, stream);
 }
 
+void shmi_device_notice(shmccl_comm_t *comm) {
+  const struct shmi_notice *notice = comm->device->notice; /* NULL: with one rank there are no kernels */
+  if (notice && shmi_peek64(&notice->status)) shmi_watchdog_look(comm);
+}
+
 shmccl_result_t shmi_device_look(shmccl_comm_t *comm) {
-  if (shmi_peek64(&comm->device->notice->status)) shmi_watchdog_look(comm);
+  shmi_device_notice(comm);
   return shmi_abort_look(comm);
 }
 

@@ -89,5 +89,5 @@ void shmi_device_note_message(shmccl_comm_t *comm, int peer) {
                                sent = shmi_pair_out_of(&pairs, peer, comm->rank)->message[slot];
   char message[SHMI_OTHER_MESSAGE_TEXT];
   shmi_other_message_text(comm, peer, &awaited, &sent, message);
-  shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, NULL, message);
+  shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, 0, NULL, message);
 }

@@ -28,13 +28,15 @@ static inline void relax(void) {
 #endif
 }
 
+/* A rank that has left may have done so because another one died, of which this rank needs nothing more. */
 static shmccl_result_t report_gone(struct shmi_wait *w, int peer) {
   char message[256];
-  const struct shmi_member *member = &shmi_control_of(&w->comm->world, peer)->member;
-  bool left = shmi_observe32(&member->state) == SHMI_MEMBER_LEFT;
-  snprintf(message, sizeof message, "rank %d: rank %d (pid %u) %s while this rank waited for it in %s", w->comm->rank,
-           peer, member->pid, left ? "destroyed its communicator" : "died", w->what);
-  return shmi_abort_raise(w->comm, SHMCCL_ERROR_PEER_DIED, peer, message);
+  const bool left = shmi_observe32(&shmi_control_of(&w->comm->world, peer)->member.state) == SHMI_MEMBER_LEFT;
+  const int dead = left ? shmi_comm_first_dead(w->comm) : peer, culprit = dead < 0 ? peer : dead;
+  snprintf(message, sizeof message, "rank %d: rank %d (pid %u) %s while this rank waited for %s in %s", w->comm->rank,
+           culprit, shmi_control_of(&w->comm->world, culprit)->member.pid,
+           dead < 0 ? "destroyed its communicator" : "died", culprit == peer ? "it" : "others", w->what);
+  return shmi_abort_raise(w->comm, SHMCCL_ERROR_PEER_DIED, culprit, message);
 }
 
 /* The kernel frees a dead rank's lock after its last store, so what is lacking then stays lacking. */

@@ -44,13 +44,17 @@ static bool has_left(const shmccl_comm_t *comm, int peer) {
 }
 
 static void report_late(shmccl_comm_t *comm, int peer, const struct shmi_call_id *call) {
-  char message[256];
+  char message[384], ranks[SHMI_RANKS_TEXT];
+  uint64_t late = 0;
+  for (int r = 0; r < comm->nranks; r++)
+    if (r == peer || shmi_peek32(&comm->device->notice->missed[r])) late |= 1ull << r;
+  shmi_ranks_text(late, ranks);
   snprintf(message, sizeof message,
-           "rank %d: a kernel of %s waited %llu ms for rank %d, which did not come: look at what it does, or raise the "
+           "rank %d: a kernel of %s waited %llu ms for rank%s, which did not come: look at what it does, or raise the "
            "time limit (SHMCCL_TIMEOUT_MS)",
            comm->rank, call ? shmi_call_name(call) : "a collective", (unsigned long long)comm->options.timeout_ms,
-           peer);
-  shmi_abort_note(comm, SHMCCL_ERROR_TIMEOUT, peer, call, message);
+           ranks);
+  shmi_abort_note(comm, SHMCCL_ERROR_TIMEOUT, peer, late, call, message);
 }
 
 static void report_gone(shmccl_comm_t *comm, int peer) {
@@ -58,15 +62,15 @@ static void report_gone(shmccl_comm_t *comm, int peer) {
   snprintf(message, sizeof message, "rank %d: rank %d (pid %u) %s while kernels of this rank needed it", comm->rank,
            peer, shmi_control_of(&comm->world, peer)->member.pid,
            has_left(comm, peer) ? "destroyed its communicator" : "died");
-  shmi_abort_note(comm, SHMCCL_ERROR_PEER_DIED, peer, NULL, message);
+  shmi_abort_note(comm, SHMCCL_ERROR_PEER_DIED, peer, 0, NULL, message);
 }
 
-/* A rank whose process has ended, or that has left; -1 if none. */
+/* A rank whose process has ended; else one that has left, perhaps because of it; -1 if none. */
 static int find_gone(const shmccl_comm_t *comm) {
-  for (int peer = 0; peer < comm->nranks; peer++)
-    if (peer != comm->rank && (has_left(comm, peer) || shmi_liveness_held(comm->segment.lock_fd, peer) == 0))
-      return peer;
-  return -1;
+  const int dead = shmi_comm_first_dead(comm);
+  for (int peer = 0; peer < comm->nranks && dead < 0; peer++)
+    if (peer != comm->rank && has_left(comm, peer)) return peer;
+  return dead;
 }
 
 /* What a kernel of this rank has found. One that was told to leave may have waited for a rank that waits itself. */
@@ -75,7 +79,7 @@ static void look_at_status(shmccl_comm_t *comm, uint64_t status, const struct sh
   switch (shmi_status_error(status)) {
   case SHMI_DEVICE_TOLD: report_gone(comm, gone < 0 ? peer : gone); break;
   case SHMI_DEVICE_LATE: report_late(comm, peer, call); break;
-  case SHMI_DEVICE_MISMATCH: shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, call, NULL); break;
+  case SHMI_DEVICE_MISMATCH: shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, 0, call, NULL); break;
   case SHMI_DEVICE_MESSAGE: shmi_device_note_message(comm, peer); break;
   default: break;
   }
@@ -109,7 +113,7 @@ static void look_at_captures(shmccl_comm_t *comm) {
              "ranks disagree: of rank %d and rank %d one has captured a call of %llu bytes or more that the other made "
              "outside a capture: all ranks must capture it, or none",
              comm->rank, peer, (unsigned long long)comm->options.engine_bytes);
-    shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, NULL, message);
+    shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, 0, NULL, message);
     return;
   }
 }
@@ -133,9 +137,17 @@ static bool pause_or_stop(struct shmi_watchdog *w) {
   return stops;
 }
 
+/* A kernel's other threads get until the next look to leave, and to say whom they missed. */
+static bool has_just_failed(struct shmi_device *d) {
+  const bool had_news = d->watchdog.has_news;
+  d->watchdog.has_news = shmi_peek64(&d->notice->status) != 0;
+  return d->watchdog.has_news && !had_news;
+}
+
 static void *watch(void *context) {
   shmccl_comm_t *comm = context;
   for (unsigned looks = 1; !pause_or_stop(&comm->device->watchdog); looks++) {
+    if (has_just_failed(comm->device)) continue;
     shmi_watchdog_look(comm);
     if (looks % LOOKS_PER_PEERS == 0) look_at_peers(comm); /* some system calls */
   }

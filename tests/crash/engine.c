@@ -1,44 +1,11 @@
 /* engine.c - the library's own calls. */
-#include "crash/work.h"
-
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "comm/comm.h"
+#include "crash/results.h"
 
-enum { SMALL = 5, LARGE = 5000, CHUNK_BYTES = 4096, STAGING_BYTES = 2 << 20 };
-
-enum work {
-  LIFE,
-  ALLREDUCE,
-  ALLREDUCE_TWO_SHOT,
-  ALLGATHER,
-  REDUCE_SCATTER,
-  BROADCAST,
-  REDUCE,
-  ALLTOALL,
-  GATHER,
-  SCATTER,
-  BARRIER,
-  SEND_RECV,
-  GROUP,
-  SPLIT
-};
-const char *const work_names[WORKS_MOST] = {"init, finalize, destroy",
-                                            "allreduce",
-                                            "allreduce, two-shot",
-                                            "allgather",
-                                            "reduce_scatter",
-                                            "broadcast",
-                                            "reduce",
-                                            "alltoall",
-                                            "gather",
-                                            "scatter",
-                                            "barrier",
-                                            "send, recv",
-                                            "group of send, recv",
-                                            "split"};
-const int work_ranks_most = RANKS_MOST;
+enum { CHUNK_BYTES = 4096 };
 
 bool work_tries(const struct work_plan *plan) { return plan->nranks > 1; }
 
@@ -56,49 +23,14 @@ bool work_names_victim(const struct work_plan *p, int rank, const char *error) {
 struct life {
   const struct work_plan *plan;
   shmccl_comm_t *comm;
-  int rank, nranks; /* in comm */
+  struct member me; /* of comm */
   struct mark *mark;
   struct tr_slot *outcome;
   uint32_t calls;
+  struct buffers at; /* where the library is to find the arrays */
 };
 
-static int32_t in[RANKS_MOST * LARGE], out[RANKS_MOST * LARGE];
-
-/* ---- results ----------------------------------------------------------------------------------------------------- */
-
-/* Element i of what `rank` sends to `to` (0 where all get the same). */
-static int32_t value(int rank, int to, size_t i) { return rank * 1000003 + to * 10007 + (int32_t)i * 3; }
-
-static int32_t sum(int nranks, int to, size_t i) {
-  int32_t s = 0;
-  for (int r = 0; r < nranks; r++) s += value(r, to, i);
-  return s;
-}
-
-static void fill(int rank, int blocks, size_t count) {
-  for (int b = 0; b < blocks; b++)
-    for (size_t i = 0; i < count; i++) in[(size_t)b * count + i] = value(rank, b, i);
-  memset(out, 0xa5, sizeof out);
-}
-
-static void check_element(const struct life *l, size_t at, int32_t wanted) {
-  if (out[at] != wanted)
-    CHECK(false, "rank %d of %d: element %zu is %d instead of %d", l->rank, l->nranks, at, out[at], wanted);
-}
-
-/* Block b of recvbuf comes from rank b, who sent it to `to`. */
-static void check_gathered(const struct life *l, int to, size_t count) {
-  for (int b = 0; b < l->nranks; b++)
-    for (size_t i = 0; i < count; i++) check_element(l, (size_t)b * count + i, value(b, to, i));
-}
-
-static void check_sum(const struct life *l, int to, size_t count) {
-  for (size_t i = 0; i < count; i++) check_element(l, i, sum(l->nranks, to, i));
-}
-
-static void check_from(const struct life *l, int from, int to, size_t count) {
-  for (size_t i = 0; i < count; i++) check_element(l, i, value(from, to, i));
-}
+static enum work work_of(const struct life *l) { return (enum work)(l->plan->work % WORKS); }
 
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
@@ -108,78 +40,87 @@ static void enter(struct life *l) { tr_set(&l->mark->entered, ++l->calls); }
 static shmccl_result_t met(const struct life *l, shmccl_result_t result) {
   const uint32_t entered = __atomic_load_n(&l->plan->marks[l->plan->victim].entered, __ATOMIC_ACQUIRE);
   if (result == SHMCCL_SUCCESS)
-    CHECK(entered >= l->calls, "rank %d has met rank %d, which never came", l->rank, l->plan->victim);
+    CHECK(entered >= l->calls, "rank %d has met rank %d, which never came", l->me.rank, l->plan->victim);
   return result;
 }
 
-static shmccl_result_t call(struct life *l, size_t n) {
-  const shmccl_datatype_t type = SHMCCL_INT32;
-  shmccl_comm_t *c = l->comm;
-  const int last = l->nranks - 1;
-  fill(l->rank, l->nranks, n);
-  enter(l);
-  switch ((enum work)l->plan->work) {
-  case ALLGATHER: return met(l, shmccl_allgather(in, out, n, type, c, NULL));
-  case REDUCE_SCATTER: return met(l, shmccl_reduce_scatter(in, out, n, type, SHMCCL_SUM, c, NULL));
-  case BROADCAST: return met(l, shmccl_broadcast(in, out, n, type, last, c, NULL));
-  case REDUCE: return met(l, shmccl_reduce(in, out, n, type, SHMCCL_SUM, last, c, NULL));
-  case ALLTOALL: return met(l, shmccl_alltoall(in, out, n, type, c, NULL));
-  case GATHER: return met(l, shmccl_gather(in, out, n, type, last, c, NULL));
-  case SCATTER: return met(l, shmccl_scatter(in, out, n, type, last, c, NULL));
-  case BARRIER: return met(l, shmccl_barrier(c, NULL));
-  default: return met(l, shmccl_allreduce(in, out, n, type, SHMCCL_SUM, c, NULL));
-  }
+static shmccl_result_t state_of(const void *context) {
+  const struct life *l = context;
+  shmccl_result_t state = SHMCCL_ERROR_INTERNAL;
+  CHECK(shmccl_comm_get_async_error(l->comm, &state) == SHMCCL_SUCCESS, "%s", shmccl_last_error());
+  return state;
 }
 
-static void check_call(const struct life *l, size_t n) {
-  const int last = l->nranks - 1;
-  switch ((enum work)l->plan->work) {
-  case ALLGATHER: check_gathered(l, 0, n); break;
-  case REDUCE_SCATTER: check_sum(l, l->rank, n); break;
-  case BROADCAST: check_from(l, last, 0, n); break;
-  case REDUCE:
-    if (l->rank == last) check_sum(l, 0, n);
-    break;
-  case ALLTOALL: check_gathered(l, l->rank, n); break;
-  case GATHER:
-    if (l->rank == last) check_gathered(l, 0, n);
-    break;
-  case SCATTER: check_from(l, last, l->rank, n); break;
-  case BARRIER: break;
-  default: check_sum(l, 0, n);
+/* Calls `enqueue` on filled arrays; when it succeeds they are what came of it. On a device small calls go in packets,
+ * large ones here always in steps. */
+static shmccl_result_t run(const struct life *l, enqueue_fn enqueue, int blocks, size_t n) {
+  if (memory_kind == SHMCCL_MEMORY_CUDA && n > SMALL) l->comm->options.algorithm = SHMCCL_ALGORITHM_TWO_SHOT;
+  results_fill(&l->me, blocks, n);
+  return memory_run(l->plan->work >= WORKS, enqueue, state_of, l, n);
+}
+
+static shmccl_result_t enqueue_call(const void *context, size_t n) {
+  const struct life *l = context;
+  const shmccl_datatype_t type = SHMCCL_INT32;
+  shmccl_comm_t *c = l->comm;
+  const int last = l->me.nranks - 1;
+  const struct buffers *b = &l->at;
+  switch (work_of(l)) {
+  case ALLGATHER: return shmccl_allgather(b->in, b->out, n, type, c, b->stream);
+  case REDUCE_SCATTER: return shmccl_reduce_scatter(b->in, b->out, n, type, SHMCCL_SUM, c, b->stream);
+  case BROADCAST: return shmccl_broadcast(b->in, b->out, n, type, last, c, b->stream);
+  case REDUCE: return shmccl_reduce(b->in, b->out, n, type, SHMCCL_SUM, last, c, b->stream);
+  case ALLTOALL: return shmccl_alltoall(b->in, b->out, n, type, c, b->stream);
+  case GATHER: return shmccl_gather(b->in, b->out, n, type, last, c, b->stream);
+  case SCATTER: return shmccl_scatter(b->in, b->out, n, type, last, c, b->stream);
+  case BARRIER: return shmccl_barrier(c, b->stream);
+  default: return shmccl_allreduce(b->in, b->out, n, type, SHMCCL_SUM, c, b->stream);
   }
 }
 
 static shmccl_result_t call_and_check(struct life *l, size_t count) {
-  const shmccl_result_t result = call(l, count);
-  if (result == SHMCCL_SUCCESS) check_call(l, count);
+  enter(l);
+  const shmccl_result_t result = met(l, run(l, enqueue_call, l->me.nranks, count));
+  if (result == SHMCCL_SUCCESS) results_check_call(&l->me, work_of(l), count);
+  return result;
+}
+
+static shmccl_result_t enqueue_both(const void *context, size_t n) {
+  const struct life *l = context;
+  const struct buffers *b = &l->at;
+  const int peer = l->me.rank ^ 1;
+  shmccl_result_t result = SHMCCL_SUCCESS;
+  for (int turn = 0; turn < 2 && result == SHMCCL_SUCCESS; turn++)
+    result = turn == (l->me.rank & 1) ? shmccl_send(b->in, n, SHMCCL_INT32, peer, l->comm, b->stream)
+                                      : shmccl_recv(b->out, n, SHMCCL_INT32, peer, l->comm, b->stream);
   return result;
 }
 
 /* Neighbours exchange without a group, in the order in which nobody waits for himself. */
 static shmccl_result_t send_recv(struct life *l, size_t n) {
-  const int peer = l->rank ^ 1;
-  shmccl_result_t result = SHMCCL_SUCCESS;
+  const int peer = l->me.rank ^ 1;
   enter(l);
-  if (peer >= l->nranks) return result;
-  fill(l->rank, 1, n);
-  for (int turn = 0; turn < 2 && result == SHMCCL_SUCCESS; turn++)
-    result = turn == (l->rank & 1) ? shmccl_send(in, n, SHMCCL_INT32, peer, l->comm, NULL)
-                                   : shmccl_recv(out, n, SHMCCL_INT32, peer, l->comm, NULL);
-  if (result == SHMCCL_SUCCESS) check_from(l, peer, 0, n);
+  if (peer >= l->me.nranks) return SHMCCL_SUCCESS;
+  const shmccl_result_t result = run(l, enqueue_both, 1, n);
+  if (result == SHMCCL_SUCCESS) results_check_from(&l->me, peer, 0, n);
   return result;
 }
 
-static shmccl_result_t all_with_all(struct life *l, size_t n) {
-  fill(l->rank, l->nranks, n);
-  enter(l);
+static shmccl_result_t enqueue_all(const void *context, size_t n) {
+  const struct life *l = context;
+  const struct buffers *b = &l->at;
   SHMI_RETURN_IF_ERROR(shmccl_group_start(l->comm));
-  for (int r = 0; r < l->nranks; r++) {
-    SHMI_RETURN_IF_ERROR(shmccl_send(in + (size_t)r * n, n, SHMCCL_INT32, r, l->comm, NULL));
-    SHMI_RETURN_IF_ERROR(shmccl_recv(out + (size_t)r * n, n, SHMCCL_INT32, r, l->comm, NULL));
+  for (int r = 0; r < l->me.nranks; r++) {
+    SHMI_RETURN_IF_ERROR(shmccl_send(b->in + (size_t)r * n, n, SHMCCL_INT32, r, l->comm, b->stream));
+    SHMI_RETURN_IF_ERROR(shmccl_recv(b->out + (size_t)r * n, n, SHMCCL_INT32, r, l->comm, b->stream));
   }
-  const shmccl_result_t result = met(l, shmccl_group_end(l->comm));
-  if (result == SHMCCL_SUCCESS) check_gathered(l, l->rank, n);
+  return shmccl_group_end(l->comm);
+}
+
+static shmccl_result_t all_with_all(struct life *l, size_t n) {
+  enter(l);
+  const shmccl_result_t result = met(l, run(l, enqueue_all, l->me.nranks, n));
+  if (result == SHMCCL_SUCCESS) results_check_gathered(&l->me, l->me.rank, n);
   return result;
 }
 
@@ -187,27 +128,26 @@ static shmccl_result_t all_with_all(struct life *l, size_t n) {
 static shmccl_result_t split(struct life *l, size_t n) {
   shmccl_comm_t *part = NULL;
   enter(l);
-  SHMI_RETURN_IF_ERROR(met(l, shmccl_comm_split(l->comm, l->rank & 1, l->rank, &part, NULL)));
+  SHMI_RETURN_IF_ERROR(met(l, shmccl_comm_split(l->comm, l->me.rank & 1, l->me.rank, &part, NULL)));
   struct life child = *l;
   child.comm = part;
-  child.nranks = (l->nranks + 1 - (l->rank & 1)) / 2;
-  child.rank = l->rank / 2;
-  fill(child.rank, 1, n);
-  const shmccl_result_t result = shmccl_allreduce(in, out, n, SHMCCL_INT32, SHMCCL_SUM, part, NULL);
-  if (result == SHMCCL_SUCCESS) check_sum(&child, 0, n);
+  child.me.nranks = (l->me.nranks + 1 - (l->me.rank & 1)) / 2;
+  child.me.rank = l->me.rank / 2;
+  const shmccl_result_t result = run(&child, enqueue_call, 1, n);
+  if (result == SHMCCL_SUCCESS) results_check_sum(&child.me, 0, n);
   shmccl_comm_destroy(part);
   return result;
 }
 
 /* Blocks for each rank are smaller, or large groups would spend their lives in one call. */
 static shmccl_result_t use(struct life *l, size_t count) {
-  const enum work w = (enum work)l->plan->work;
+  const enum work w = work_of(l);
   const bool has_blocks = w == ALLGATHER || w == REDUCE_SCATTER || w == ALLTOALL || w == GATHER || w == SCATTER;
   if (w == LIFE) return SHMCCL_SUCCESS;
   if (w == SEND_RECV) return send_recv(l, count);
   if (w == GROUP) return all_with_all(l, count);
   if (w == SPLIT) return split(l, count);
-  return call_and_check(l, has_blocks && count == LARGE ? count / (size_t)l->nranks : count);
+  return call_and_check(l, has_blocks && count == LARGE ? count / (size_t)l->me.nranks : count);
 }
 
 /* The first error counts. */
@@ -224,27 +164,34 @@ static void tell(const struct life *l, shmccl_result_t result) {
 /* A work of calls starts to count when all are there: what happens before is the work LIFE's. */
 static shmccl_result_t live(struct life *l, const shmccl_unique_id_t *id) {
   const struct work_plan *plan = l->plan;
-  const uint32_t at = l->rank == plan->victim ? plan->at : 0;
+  const uint32_t at = l->me.rank == plan->victim ? plan->at : 0;
   const shmccl_config_t config = {.size = sizeof config,
                                   .timeout_ms = plan->timeout_ms,
-                                  .staging_bytes = STAGING_BYTES,
+                                  .staging_bytes = memory_staging_bytes,
                                   .chunk_bytes = CHUNK_BYTES,
-                                  .algorithm = plan->work == ALLREDUCE_TWO_SHOT ? SHMCCL_ALGORITHM_TWO_SHOT
-                                                                                : SHMCCL_ALGORITHM_AUTO};
+                                  .algorithm = work_of(l) == ALLREDUCE_TWO_SHOT ? SHMCCL_ALGORITHM_TWO_SHOT
+                                                                                : SHMCCL_ALGORITHM_AUTO,
+                                  .memory = memory_kind};
   if (plan->work == LIFE) points_count(l->mark, plan->action, at);
-  SHMI_RETURN_IF_ERROR(shmccl_comm_init_rank(&l->comm, l->nranks, id, l->rank, &config));
+  SHMI_RETURN_IF_ERROR(shmccl_comm_init_rank(&l->comm, l->me.nranks, id, l->me.rank, &config));
   if (plan->work != LIFE) SHMI_RETURN_IF_ERROR(shmccl_barrier(l->comm, NULL));
   if (plan->work != LIFE) points_count(l->mark, plan->action, at);
-  /* All calls, also after an error: with a part of it in error, a communicator may still be whole. */
+  /* With a part of it in error, a communicator may still be whole. */
   tell(l, use(l, SMALL));
-  tell(l, use(l, LARGE));
+  if (l->outcome->result == SHMCCL_SUCCESS || plan->work == SPLIT) tell(l, use(l, LARGE));
+  if (l->outcome->result != SHMCCL_SUCCESS && plan->work != SPLIT) return l->outcome->result;
   enter(l);
   return met(l, shmccl_comm_finalize(l->comm));
 }
 
 void work_run(const struct work_plan *plan, const shmccl_unique_id_t *id, int rank, struct tr_slot *outcome) {
-  struct life l = {.plan = plan, .rank = rank, .nranks = plan->nranks, .mark = &plan->marks[rank], .outcome = outcome};
+  struct life l = {.plan = plan,
+                   .me = {rank, plan->nranks},
+                   .mark = &plan->marks[rank],
+                   .outcome = outcome,
+                   .at = memory_open(rank)};
   tell(&l, live(&l, id));
   shmccl_comm_destroy(l.comm);
   points_end();
+  memory_close();
 }

@@ -7,7 +7,8 @@
  * and can make a new communicator; nothing is left in the segment folder. A paused victim disturbs nobody. How many
  * events there are is counted in a run in which nobody is hurt.
  *
- *   crash_matrix [CASES [RANKS]]   about CASES (QUICK_CASES) of all cases, and all of up to RANKS (0) ranks
+ *   crash_matrix [CASES [RANKS [MOST]]]   about CASES (QUICK_CASES) of all cases, and all of up to RANKS (0) ranks;
+ *                                         there are 2 to MOST (QUICK_RANKS) ranks
  */
 #include <errno.h>
 #include <signal.h>
@@ -35,6 +36,7 @@ struct tally {
 };
 static struct tally *tally;
 static uint64_t seed;
+static int ranks_most = QUICK_RANKS;
 
 static void add(uint32_t *counter, uint32_t amount) { __atomic_fetch_add(counter, amount, __ATOMIC_RELAXED); }
 
@@ -170,20 +172,10 @@ static struct mark *new_marks(void) {
   return memory;
 }
 
-static void count_events(struct mark *marks) {
-  for (int work = 0; work_names[work]; work++)
-    for (int n = RANKS_LEAST; n <= work_ranks_most; n++) {
-      struct work_plan p = {.work = work, .nranks = n, .timeout_ms = PATIENT_MS, .marks = marks};
-      uint64_t unused;
-      run_case(&p, &unused);
-      for (int r = 0; r < n; r++) tally->events[work][n][r] = marks[r].events;
-    }
-}
-
 static uint64_t count_cases(void) {
   uint64_t cases = 0;
   for (int work = 0; work_names[work]; work++)
-    for (int n = RANKS_LEAST; n <= work_ranks_most; n++)
+    for (int n = RANKS_LEAST; n <= ranks_most; n++)
       for (int r = 0; r < n; r++) cases += (uint64_t)tally->events[work][n][r] * ACTIONS;
   return cases;
 }
@@ -210,10 +202,21 @@ static void visit(struct walk *w, struct work_plan *p) {
   try_case(p);
 }
 
+/* This worker's part of it: nobody is hurt. */
+static void count_events(struct walk *w, struct mark *marks) {
+  for (int work = w->worker; work < WORKS_MOST; work += WORKERS)
+    for (int n = RANKS_LEAST; n <= ranks_most && work_names[work]; n++) {
+      struct work_plan p = {.work = work, .nranks = n, .timeout_ms = PATIENT_MS, .marks = marks};
+      uint64_t unused;
+      run_case(&p, &unused);
+      for (int r = 0; r < n; r++) tally->events[work][n][r] = marks[r].events;
+    }
+}
+
 static void walk(struct walk *w, struct mark *marks) {
   struct work_plan p = {.marks = marks};
   for (int work = 0; work_names[work]; work++)
-    for (p.nranks = RANKS_LEAST; p.nranks <= work_ranks_most; p.nranks++)
+    for (p.nranks = RANKS_LEAST; p.nranks <= ranks_most; p.nranks++)
       for (p.victim = 0; p.victim < p.nranks; p.victim++)
         for (p.at = 1; p.at <= tally->events[work][p.nranks][p.victim]; p.at++)
           for (int action = 0; action < ACTIONS; action++) {
@@ -223,22 +226,24 @@ static void walk(struct walk *w, struct mark *marks) {
           }
 }
 
-static _Noreturn void be_worker(struct walk w) {
+typedef void (*worker_fn)(struct walk *w, struct mark *marks);
+
+static _Noreturn void be_worker(struct walk w, worker_fn fn) {
   char folder[128];
   snprintf(folder, sizeof folder, "%s/%d", tr_folder(), w.worker);
   if (mkdir(folder, 0700)) abort();
   setenv("SHMCCL_SHM_DIR", folder, 1);
-  walk(&w, new_marks());
+  fn(&w, new_marks());
   CHECK(rmdir(folder) == 0, "%s: %s", folder, strerror(errno));
   exit(tr_failed() ? 1 : 0);
 }
 
-static void run_workers(struct walk w) {
+static void run_workers(struct walk w, worker_fn fn) {
   pid_t pids[WORKERS];
   for (int i = 0; i < WORKERS; i++) {
     w.worker = i;
     pids[i] = fork();
-    if (pids[i] == 0) be_worker(w);
+    if (pids[i] == 0) be_worker(w, fn);
   }
   for (int i = 0; i < WORKERS; i++) {
     int status = -1;
@@ -259,12 +264,12 @@ static void report(uint64_t cases) {
   uint64_t all = 0;
   printf("%-24s %22s   %7s %7s %7s %7s\n", "", "events, least and most", "killed", "exited", "paused", "stopped");
   for (int work = 0; work_names[work]; work++) {
-    printf("%-24s %11u %10u  ", work_names[work], events_of(work, 2), events_of(work, work_ranks_most));
+    printf("%-24s %11u %10u  ", work_names[work], events_of(work, 2), events_of(work, ranks_most));
     for (int a = 0; a < ACTIONS; a++) printf(" %7u", tally->cases[work][a]), all += tally->cases[work][a];
     printf("\n");
   }
   printf("%llu of %llu cases (events x victims x works x actions, %d to %d ranks); %u more ended before their event\n",
-         (unsigned long long)all, (unsigned long long)cases, RANKS_LEAST, work_ranks_most, tally->unreached);
+         (unsigned long long)all, (unsigned long long)cases, RANKS_LEAST, ranks_most, tally->unreached);
   printf("errors: %u peer died, %u time limit, all naming the victim; at the latest %u ms after the death, %u ms after "
          "the "
          "limit; %u runs repeated because a survivor was later than %d ms\n",
@@ -276,16 +281,16 @@ static void report(uint64_t cases) {
 int main(int argc, char **argv) {
   struct walk w = {.wanted = argc > 1 ? strtoull(argv[1], NULL, 0) : QUICK_CASES,
                    .whole = argc > 2 ? atoi(argv[2]) : 0};
+  if (argc > 3) ranks_most = atoi(argv[3]);
+  if (ranks_most > work_ranks_most) ranks_most = work_ranks_most;
   tr_begin();
   setenv("SHMCCL_STAGING_BYTES", "2097152", 1); /* of the communicators that are made afterwards */
   seed = tr_random(1u << 24);
   tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (tally == MAP_FAILED) abort();
-  struct mark *marks = new_marks();
-  count_events(marks);
+  run_workers(w, count_events);
   w.cases = count_cases();
-  run_workers(w);
+  run_workers(w, walk);
   report(w.cases);
-  munmap(marks, RANKS_MOST * sizeof *marks);
   return tr_end();
 }

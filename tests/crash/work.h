@@ -1,8 +1,9 @@
 /*
  * work.h - what ranks do while one of them is hurt.
  *
- * A work is a short life of a communicator: made, used, finalized, destroyed (engine.c), or of the plugin's connections
- * (plugin.c). Every call's results are checked if the call says that it succeeded.
+ * A work is a short life of a communicator: made, used, finalized, destroyed (engine.c), of the plugin's connections
+ * (plugin.c), or of a communicator of NCCL's with the front before it (front.c). Every call's results are checked if
+ * the call says that it succeeded.
  */
 #ifndef CRASH_WORK_H
 #define CRASH_WORK_H
@@ -10,7 +11,7 @@
 #include "crash/points.h"
 #include "trouble/support.h"
 
-enum { RANKS_MOST = 8, WORKS_MOST = 16 };
+enum { RANKS_MOST = 8, WORKS_MOST = 28 };
 
 extern const char *const work_names[WORKS_MOST]; /* as many as there are */
 extern const int work_ranks_most;

@@ -72,10 +72,8 @@ static void end(struct setting *s, bool may_leave) {
   standin_fail(NULL, 0, cudaSuccess);
   for (int i = 0; i < 2; i++) cudaStreamDestroy(s->streams[i]);
   cudaFree(s->buffer);
-  struct standin_stats left = standin_stats();
-  /* Kernels may have been waiting for the other rank when the communicator was destroyed. */
-  for (int i = 0; i < 200 && !may_leave && (left.host_ranges || left.events || left.streams); i++)
-    tr_sleep_ms(10), left = standin_stats();
+  await_threads();
+  const struct standin_stats left = standin_stats();
   CHECK(may_leave || (!left.device_ranges && !left.host_ranges && !left.streams && !left.events),
         "%ld device, %ld host ranges, %ld streams, %ld events are left", left.device_ranges, left.host_ranges,
         left.streams, left.events);

@@ -136,6 +136,7 @@ static void device_is_lost(struct tr_job *job, int rank) {
     CHECK(state == SHMCCL_ERROR_CUDA && strstr(text, "rank 1 failed: CUDA error"), "%s", text);
   }
   EXPECT_OK(shmccl_comm_destroy(comm));
+  await_threads();
 }
 
 int main(void) {

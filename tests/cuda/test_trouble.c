@@ -44,11 +44,9 @@ static struct device_rank begin(const struct tr_job *job, int rank, const shmccl
   return r;
 }
 
-/* Destroying may have left the rest to a thread. */
 static void check_nothing_left(void) {
-  struct standin_stats s = standin_stats();
-  for (int i = 0; i < 200 && (s.host_ranges || s.device_ranges || s.events); i++) tr_sleep_ms(10), s = standin_stats();
-  tr_sleep_ms(20);
+  await_threads();
+  const struct standin_stats s = standin_stats();
   CHECK(!s.device_ranges && !s.host_ranges && !s.streams && !s.events && !s.graphs && !s.graph_execs,
         "%ld device, %ld host ranges, %ld streams, %ld events", s.device_ranges, s.host_ranges, s.streams, s.events);
 }
@@ -163,16 +161,20 @@ static void messages_disagree(struct tr_job *job, int rank) {
 
 /* ---- absence ----------------------------------------------------------------------------------------------------- */
 
+/* Told at once when the stream has come to its end: whoever asks then must not take the result for good. */
 static void late(struct tr_job *job, int rank) {
   struct device_rank r = begin(job, rank, &quick);
   if (rank == 0) {
+    shmccl_result_t state = SHMCCL_SUCCESS;
     CHECK(allreduce(&r, COUNT) == SHMCCL_SUCCESS, "enqueue");
     OK(cudaStreamSynchronize(r.stream));
-    CHECK(next_error(r.comm) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
-    expect_line("allreduce waited 1500 ms for rank 1");
+    CHECK(shmccl_comm_get_async_error(r.comm, &state) == SHMCCL_SUCCESS, "async error");
+    CHECK(state == SHMCCL_ERROR_TIMEOUT && strstr(shmccl_last_error(), "rank 1 2"), "%s: %s",
+          shmccl_error_string(state), shmccl_last_error());
+    expect_line("allreduce waited 1500 ms for rank 1 2");
   } else {
     tr_sleep_ms(3000);
-    EXPECT(allreduce(&r, COUNT), SHMCCL_ERROR_TIMEOUT, "rank 1 did not come");
+    EXPECT(allreduce(&r, COUNT), SHMCCL_ERROR_TIMEOUT, "rank 1 2 did not come");
   }
   end(&r);
 }
@@ -238,6 +240,7 @@ static void victim_dies_under_graph(struct tr_job *job, int rank) {
   CHECK(next_error(r.comm) == SHMCCL_ERROR_PEER_DIED, "the death is not told");
   expect_line("rank 1");
   EXPECT_OK(shmccl_comm_destroy(r.comm));
+  await_threads();
 }
 
 /* A receiver replays once more than its sender sends. */
@@ -259,6 +262,7 @@ static void messages_run_out(struct tr_job *job, int rank) {
   CHECK(next_error(r.comm) == SHMCCL_ERROR_TIMEOUT, "the time limit is not told");
   expect_line(rank ? "send/recv waited 1500 ms for rank 0" : "rank 0 did not come");
   EXPECT_OK(shmccl_comm_destroy(r.comm));
+  await_threads();
 }
 
 static int abort_soon(void *comm) {
@@ -327,7 +331,7 @@ static void run_all(void) {
   tr_run(2, kinds_disagree, NULL);
   tr_run(2, messages_disagree, NULL);
   if (getenv("SHMCCL_ENGINE_BYTES")) tr_run(2, captures_disagree, NULL);
-  tr_run(2, late, NULL);
+  tr_run(3, late, NULL);
   tr_run(2, late_sender, NULL);
   tr_run(2, aborted, NULL);
   tr_run(2, destroyed_early, NULL);

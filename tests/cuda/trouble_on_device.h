@@ -9,6 +9,11 @@
 
 #define OK(call) CHECK((call) == cudaSuccess, "%s", cudaGetErrorString(cudaPeekAtLastError()))
 
+/* Destroying may have left the rest to a thread, behind the last kernel: waits for its end. */
+static inline void await_threads(void) {
+  for (int ms = 0; ms < 5000 && tr_traces().threads > 1; ms += 2) tr_sleep_ms(2);
+}
+
 /* Waits until the communicator is in error: what kernels, or the other ranks, have found. */
 static inline shmccl_result_t next_error(shmccl_comm_t *comm) {
   shmccl_result_t state = SHMCCL_SUCCESS;

@@ -33,7 +33,7 @@ struct rank {
   struct shmi_launch launches[CALLS];
   struct shmi_channel_state states[SHMI_CHANNELS_MOST];
   struct channel channels[SHMI_CHANNELS_MOST];
-  uint32_t leave;
+  uint32_t leave, missed[SHMCCL_MAX_RANKS];
   uint64_t status;
 };
 
@@ -98,6 +98,7 @@ static struct shmi_launch make_launch(const struct setting *s, struct rank *rank
                                .states = rank->states,
                                .leave = &rank->leave,
                                .status = &rank->status,
+                               .missed = rank->missed,
                                .patience_ns = PATIENCE_NS};
   launch.call = (struct shmi_call){
       .id = {(uint32_t)c->collective, (uint32_t)c->type, (uint32_t)c->op, (uint32_t)c->root, c->count},

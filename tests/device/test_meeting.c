@@ -10,7 +10,7 @@ struct stage {
   struct shmi_control controls[2];
   struct shmi_meeting meeting;
   uint64_t status;
-  uint32_t leave, moved;
+  uint32_t leave, moved, missed[2];
 };
 
 static uint64_t word_of(struct stage *s, int rank) { return shmi_step_of(&s->meeting.launch.world, rank, STEP)->word; }
@@ -21,7 +21,8 @@ static struct stage *new_stage(enum shmi_engine engine) {
   CHECK(s);
   memset(s, 0, sizeof *s);
   s->meeting = (struct shmi_meeting){.step = STEP};
-  s->meeting.launch = (struct shmi_launch){.leave = &s->leave, .status = &s->status, .patience_ns = 50000000};
+  s->meeting.launch =
+      (struct shmi_launch){.leave = &s->leave, .status = &s->status, .missed = s->missed, .patience_ns = 50000000};
   s->meeting.launch.call.signature = SIGNATURE;
   s->meeting.launch.call.engine = (uint8_t)engine;
   s->meeting.launch.world = (struct shmi_world){.rank = MINE,

@@ -32,7 +32,7 @@ struct rank {
   struct shmi_group groups[GROUPS];
   struct shmi_pieces pieces;
   struct block blocks[2][RANKS_MOST]; /* by direction and peer */
-  uint32_t leave;
+  uint32_t leave, missed[SHMCCL_MAX_RANKS];
   uint64_t status;
 };
 
@@ -163,6 +163,7 @@ static void make_group(struct rank *rank, int number, size_t count, struct harne
   group->launch = (struct shmi_launch){.world = rank->world,
                                        .leave = &rank->leave,
                                        .status = &rank->status,
+                                       .missed = rank->missed,
                                        .patience_ns = PATIENCE_MS * 1000000ull,
                                        .call = {.element = 1}};
   group->pieces = &rank->pieces;

@@ -26,6 +26,7 @@ struct rank {
 struct notice {
   uint32_t leave;
   uint64_t status;
+  uint32_t missed[SHMCCL_MAX_RANKS];
 };
 
 /* The segment, as a device sees it. */
@@ -90,6 +91,7 @@ static void set_up(struct rank *r, int number, const struct setting *s) {
       .states = device_bytes(s->header.channels * sizeof *r->launch.states, 0),
       .leave = &((struct notice *)notice)->leave,
       .status = &((struct notice *)notice)->status,
+      .missed = ((struct notice *)notice)->missed,
       .patience_ns = 20000000000,
   };
   r->stream = new_stream();

@@ -113,7 +113,8 @@ shmccl_comm_t *tr_join_comm(const struct tr_job *job, int rank, const shmccl_con
  */
 
 struct tr_traces {
-  int descriptors, threads, mappings; /* of this process; mappings of files in the segment folder */
+  int descriptors, threads, mappings; /* of this process; mappings of files in the segment folder; threads but for the
+                                         stand-in CUDA runtime's */
 };
 struct tr_traces tr_traces(void);
 void tr_check_traces(struct tr_traces before, const char *where);
