@@ -53,8 +53,9 @@ static bool call_of(const shmccl_comm_t *comm, int rank, struct shmi_call_id *ca
   const struct timespec moment = {.tv_nsec = 1000000};
   if (rank < 0 || rank >= comm->nranks) return false;
   const struct shmi_abort_line *line = line_of(comm, rank);
-  for (int i = 0; i < 200 && !shmi_observe32(&line->cause); i++) nanosleep(&moment, NULL);
-  if (!shmi_observe32(&line->cause) || !line->has_call) return false;
+  uint32_t cause = 0;
+  for (int i = 0; i < 200 && !(cause = shmi_observe32(&line->cause)); i++) nanosleep(&moment, NULL);
+  if (!cause || !line->has_call) return false;
   *call = line->call;
   return true;
 }

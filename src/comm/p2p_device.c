@@ -78,13 +78,13 @@ shmccl_result_t shmi_device_finish_messages(shmccl_comm_t *comm) {
 }
 
 /* The kernel left everything in the lines: what it awaited in its own, and the piece behind the last one that it
- * emptied lies in its slot. */
+ * emptied lies in its slot. Its status, which the caller has observed, orders all of this. */
 void shmi_device_note_message(shmccl_comm_t *comm, int peer) {
   const struct shmi_segment *s = &comm->segment;
   const struct shmi_world pairs = shmi_layout_device_pairs(&s->header, s->base + s->header.control_offset,
                                                            s->base + s->header.device_offset, comm->rank);
   const struct shmi_pair_in *mine = shmi_pair_in_of(&pairs, comm->rank, peer);
-  const uint32_t slot = (shmi_observe32(&mine->emptied) + 1) % SHMI_PAIR_SLOTS;
+  const uint32_t slot = (shmi_peek32(&mine->emptied) + 1) % SHMI_PAIR_SLOTS;
   const struct shmi_message_id awaited = mine->awaited,
                                sent = shmi_pair_out_of(&pairs, peer, comm->rank)->message[slot];
   char message[SHMI_OTHER_MESSAGE_TEXT];
