@@ -46,8 +46,8 @@ void shmi_mover_unpin(void *host);
 void shmi_track_post(struct shmi_track *track, void *to, const void *from, size_t bytes);
 /* How many are done of all that were posted, on the circle; what they wrote is seen then. */
 uint32_t shmi_track_done(const struct shmi_track *track);
-/* Success, or the failure that all tracks of the GPU are in, after which none of their copies is done. The first one who
- * asks logs it. */
+/* Success, or the failure that all tracks of the GPU are in, after which none of their copies is done. The first one
+ * who asks logs it. */
 shmccl_result_t shmi_track_state(const struct shmi_track *track);
 
 #endif

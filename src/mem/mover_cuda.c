@@ -53,7 +53,7 @@ struct stream {
   cudaStream_t stream;
   cudaEvent_t events[UNDER_WAY];
   struct shmi_track *tracks[UNDER_WAY]; /* whose copy it is */
-  uint32_t begun, done;               /* on the circle */
+  uint32_t begun, done;                 /* on the circle */
 };
 
 struct mover {
@@ -180,10 +180,14 @@ static void *work(void *context) {
   const cudaError_t error = enter(&scope, m->device);
   if (error != cudaSuccess) fail(m, error, "choosing the GPU");
   for (int looks = 0; !m->has_failed && !shmi_observe32(&m->stopping);) {
-    if (go_round(m)) looks = 0;
-    else if (!is_busy(m)) await_post(m);
-    else if (looks++ < LOOKS) sched_yield();
-    else nanosleep(&moment, NULL);
+    if (go_round(m))
+      looks = 0;
+    else if (!is_busy(m))
+      await_post(m);
+    else if (looks++ < LOOKS)
+      sched_yield();
+    else
+      nanosleep(&moment, NULL);
   }
   if (m->has_failed) let_end(m);
   return NULL;
@@ -314,7 +318,8 @@ const char *shmi_mover_probe(void) {
   return why;
 }
 
-/* ---- tracks ------------------------------------------------------------------------------------------------------- */
+/* ---- tracks -------------------------------------------------------------------------------------------------------
+ */
 
 shmccl_result_t shmi_track_open(struct shmi_track **out, const void *memory, enum shmi_direction direction) {
   struct mover *m;

@@ -67,8 +67,8 @@ struct shmi_net_comm {
   struct shmi_arena *arena;
   int link_index;
   struct shmi_registry registry;
-  struct shmi_track *track; /* once device memory is registered: then the ring is, too */
-  uint32_t track_done;     /* copies of it that were looked after */
+  struct shmi_track *track;                                /* once device memory is registered: then the ring is, too */
+  uint32_t track_done;                                     /* copies of it that were looked after */
   struct shmi_net_request requests[NCCL_NET_MAX_REQUESTS]; /* message i is in i % NCCL_NET_MAX_REQUESTS */
 };
 

@@ -13,8 +13,7 @@ static shmccl_result_t make_track(struct shmi_net_comm *c, const void *memory) {
   struct shmi_track *track;
   uint64_t limit;
   SHMI_RETURN_IF_ERROR(shmi_gdr_pinned_limit(&limit));
-  SHMI_RETURN_IF_ERROR(
-      shmi_track_open(&track, memory, c->kind == SHMI_NET_SENDER ? SHMI_FROM_DEVICE : SHMI_TO_DEVICE));
+  SHMI_RETURN_IF_ERROR(shmi_track_open(&track, memory, c->kind == SHMI_NET_SENDER ? SHMI_FROM_DEVICE : SHMI_TO_DEVICE));
   const shmccl_result_t result = shmi_track_pin(track, c->ring, ring_bytes(c), limit);
   if (result != SHMCCL_SUCCESS) return shmi_track_close(track), result;
   c->track = track;

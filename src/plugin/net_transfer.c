@@ -92,7 +92,8 @@ static size_t piece_of(const struct shmi_net_comm *c, const struct shmi_net_requ
   return r->path == SHMI_NET_RING && left > c->piece_bytes ? c->piece_bytes : left;
 }
 
-/* ---- pieces that are with the track -------------------------------------------------------------------------------- */
+/* ---- pieces that are with the track --------------------------------------------------------------------------------
+ */
 
 static int is_with_track(const struct shmi_net_comm *c) { return c->pieces != c->pieces_begun; }
 
@@ -104,8 +105,8 @@ static shmccl_result_t check_track(struct shmi_net_comm *c) {
 }
 
 /* Ends the pieces that the track is done with. */
-static shmccl_result_t follow_track(struct shmi_net_comm *c, void (*end)(struct shmi_net_comm *,
-                                                                      struct shmi_net_request *)) {
+static shmccl_result_t follow_track(struct shmi_net_comm *c,
+                                    void (*end)(struct shmi_net_comm *, struct shmi_net_request *)) {
   if (!is_with_track(c)) return SHMCCL_SUCCESS;
   for (const uint32_t done = shmi_track_done(c->track); c->track_done != done; c->track_done++) {
     struct shmi_net_request *r = request_of(c, c->moved);
