@@ -11,7 +11,7 @@
 
 #include "device_rig.h"
 
-enum { SLOT = 1500000, MESSAGES = HARNESS_SLOW ? 30 : 100, EXCHANGES = 16 };
+enum { SLOT = HARNESS_SLOW ? 800000 : 1500000, MESSAGES = HARNESS_SLOW ? 20 : 100, EXCHANGES = 16 };
 
 #ifdef LYING_EVENTS
 /* "Done", whatever is asked. */
@@ -96,7 +96,7 @@ static void run_net(int rank, int nranks, void *context) {
 
 /* ---- CollNet ----------------------------------------------------------------------------------------------------- */
 
-enum { JOBS = HARNESS_SLOW ? 12 : 30, MOST = 700001 };
+enum { JOBS = HARNESS_SLOW ? 6 : 30, MOST = 700001 };
 
 struct area {
   int32_t *data; /* SLOTS * MOST elements */

@@ -64,6 +64,9 @@ static void run_offer(int rank, int nranks, void *argument) {
   void *data = o->words ? (void *)memory : device_bytes(64, 0);
   EXPECT(net->reg_mr(p.send, data, 64, NCCL_PTR_CUDA, &mhandle), o->words ? NCCL_INVALID_ARGUMENT : NCCL_SUCCESS,
          o->words ? "regMr|type 2" : NULL);
+  CHECK(net->close_send(p.send) == NCCL_SUCCESS && net->close_recv(p.recv) == NCCL_SUCCESS);
+  if (!o->words) OK(cudaFree(data));
+  CHECK(net->finalize(context) == NCCL_SUCCESS);
 }
 
 static void offers(void) {
@@ -103,6 +106,7 @@ static void run_misuse(int rank, int nranks, void *argument) {
   OK(cudaFree(first));
   OK(cudaFree(other));
   check_empty();
+  CHECK(net->finalize(context) == NCCL_SUCCESS);
 }
 
 /* Half of 16 MiB for two GPUs is this process's: rings of its own take at most half of that, all of them that. */
@@ -134,6 +138,7 @@ static void run_budget(int rank, int nranks, void *argument) {
   }
   OK(cudaFree(data));
   check_empty();
+  CHECK(net->finalize(context) == NCCL_SUCCESS);
 }
 
 /* One rank was given SHMCCL_NET_GDR, the other was not: both are told, in net and in CollNet. */
@@ -149,6 +154,8 @@ static void run_differing(int rank, int nranks, void *argument) {
   void *meeting = rig_meet(&rig, &exchanges[2], rank, nranks, handles);
   EXPECT(rig.connect(handles, nranks, rank, meeting, &comm), NCCL_INVALID_USAGE, "SHMCCL_NET_GDR");
   CHECK(rig.close_listen(meeting) == NCCL_SUCCESS && net->close_listen(listener) == NCCL_SUCCESS);
+  rig_finalize(&rig);
+  CHECK(net->finalize(context) == NCCL_SUCCESS);
 }
 
 /* ---- failing calls ----------------------------------------------------------------------------------------------- */
@@ -262,6 +269,9 @@ static void run_fault(int rank, int nranks, void *argument) {
     failed += result != NCCL_SUCCESS;
   CHECK_TEXT(f->leaves || failed, "%s may fail and nobody notices", f->function);
   CHECK(f->leaves || session(exchange, &rig, device, bytes) == NCCL_SUCCESS);
+  OK(cudaFree(device));
+  rig_finalize(&rig);
+  CHECK(net->finalize(context) == NCCL_SUCCESS);
 }
 
 /* ---- a lost GPU, a killed peer ----------------------------------------------------------------------------------- */
@@ -280,6 +290,7 @@ static void run_lost(int rank, int nranks, void *argument) {
   }
   EXPECT(result, NCCL_UNHANDLED_CUDA_ERROR, "illegal memory access");
   for (int i = 0; i < 2; i++) end_close(&ends[i], true);
+  CHECK(net->finalize(context) == NCCL_SUCCESS);
 }
 
 /* Rank 0 lives; rank 1 ends in the middle, with a kernel that spins on each one's GPU. */
@@ -310,6 +321,7 @@ static void run_death(int rank, int nranks, void *argument) {
   spin_end(&spin);
   end_close(&e, true);
   check_empty();
+  CHECK(net->finalize(context) == NCCL_SUCCESS);
 }
 
 static void deaths(void) {
