@@ -33,8 +33,11 @@ bool backend_shmccl_open(struct backend *backend, int nranks, int rank, const sh
 bool backend_shmccl_join(struct backend *backend, const shmccl_config_t *config);
 /* All ranks' `bytes`, one after the other, to every rank. */
 bool backend_shmccl_share(struct backend *backend, const void *mine, void *all, size_t bytes);
+/* All ranks' calls fail from now on. */
+void backend_shmccl_abort(struct backend *backend);
 
-/* For the programs that shmccl-perf starts (peer.c): as a rank that a launcher started. version: at least 64 bytes. */
-bool backend_peer_open(struct backend *backend, char *version);
+/* For the programs that shmccl-perf starts (peer.c): as a rank that a launcher started. on_gpu: buffers will be memory
+ * of the GPU that the thread uses. version: at least 64 bytes. */
+bool backend_peer_open(struct backend *backend, bool on_gpu, char *version);
 
 #endif

@@ -108,9 +108,10 @@ static bool close_mpi(struct backend *backend) { return check(backend, MPI_Final
 
 static const struct backend_ops ops = {supports, run, barrier, close_mpi};
 
-bool backend_peer_open(struct backend *backend, char *version) {
+bool backend_peer_open(struct backend *backend, bool on_gpu, char *version) {
   static char library[MPI_MAX_LIBRARY_VERSION_STRING];
   int length;
+  (void)on_gpu; /* none of its ranks is ever told to be */
   *backend = (struct backend){.ops = &ops};
   if (!check(backend, MPI_Init(NULL, NULL))) return false;
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);

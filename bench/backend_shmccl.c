@@ -91,6 +91,8 @@ bool backend_shmccl_share(struct backend *backend, const void *mine, void *all, 
   return check(backend, shmccl_allgather(mine, all, bytes, SHMCCL_UINT8, backend->handle, NULL));
 }
 
+void backend_shmccl_abort(struct backend *backend) { shmccl_comm_abort(backend->handle); }
+
 /* The library that was asked for is the one that is loaded: another one's figures would be worse than none. */
 static bool check_loaded(struct backend *backend) {
   const char *wanted = getenv("LD_PRELOAD");
@@ -104,9 +106,11 @@ static bool check_loaded(struct backend *backend) {
   return false;
 }
 
-bool backend_peer_open(struct backend *backend, char *version) {
+bool backend_peer_open(struct backend *backend, bool on_gpu, char *version) {
+  shmccl_config_t config = SHMCCL_CONFIG_INITIALIZER;
   int code = shmccl_version();
   if (!check_loaded(backend)) return false;
   snprintf(version, 64, "%d.%d.%d", code / 10000, code / 100 % 100, code % 100);
-  return backend_shmccl_join(backend, NULL);
+  config.memory = on_gpu ? SHMCCL_MEMORY_CUDA : SHMCCL_MEMORY_HOST;
+  return backend_shmccl_join(backend, &config);
 }

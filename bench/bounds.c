@@ -77,9 +77,9 @@ static double cache_bytes(void) {
   return kib > 0 ? kib * 1024 : 32 << 20;
 }
 
-void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus, int gpus) {
+void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus, const struct gpu_card *cards) {
   *limits = (struct limits){.nranks = nranks, .cores = CPU_COUNT(cpus), .cpus = *cpus, .cache_bytes = cache_bytes()};
-  limits->link.gpus = gpus < nranks ? gpus : nranks;
+  if (cards) link_begin(&limits->link, nranks, cards);
 }
 
 void bounds_measure_latency(struct limits *limits) {

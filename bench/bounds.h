@@ -26,8 +26,8 @@ struct limits {
   struct link link; /* in place of all latencies and rates above, with ranks on GPUs */
 };
 
-/* cpus: those that the ranks may use, together. gpus: how many there are; 0: ranks are on host memory. */
-void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus, int gpus);
+/* cpus: those that the ranks may use, together. cards: each rank's GPU; NULL: ranks are on host memory. */
+void bounds_begin(struct limits *limits, int nranks, const cpu_set_t *cpus, const struct gpu_card *cards);
 /* Measures the latencies, in two threads of this process; the ranks should rest. */
 void bounds_measure_latency(struct limits *limits);
 /* Has the party's ranks copy. Again is better: the best rates seen count. */

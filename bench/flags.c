@@ -5,10 +5,10 @@
 
 #include "party.h"
 
-const char *const peer_names[] = {"openmpi", "mpich", "gloo", "against", NULL};
+const char *const peer_names[] = {"openmpi", "mpich", "gloo", "nccl-shm", "nccl-tuned", "nccl-plugin", "against", NULL};
 
 /* What --peer takes; the library of --against has a flag of its own. */
-static const char *const peer_choices[] = {"openmpi", "mpich", "gloo", NULL};
+static const char *const peer_choices[] = {"openmpi", "mpich", "gloo", "nccl-shm", "nccl-tuned", "nccl-plugin", NULL};
 
 const char *const memory_names[] = {"host", "cuda", NULL};
 
@@ -58,7 +58,7 @@ const struct flag flags[FLAG_COUNT] = {
     {NULL, "T", "timeout", "SECONDS", FLAG_NUMBER, true, AT(timeout), 1, 86400, NULL,
      "give up when ranks take longer than this for a step [660]"},
     {"Beside this library, in turns, in the same run", "", "peer", "PEER", FLAG_PEER, false, 0, 0, 0, peer_choices,
-     "this one too; mpi: every MPI built; may be repeated"},
+     "this one too; mpi, nccl: all of its kind; may be repeated"},
     {NULL, "", "library", "FILE", FLAG_TEXT, false, AT(library), 0, 0, NULL,
      "measure this libshmccl.so instead of the one linked"},
     {NULL, "", "against", "FILE", FLAG_TEXT, false, AT(against), 0, 0, NULL,

@@ -12,9 +12,14 @@
 
 enum { GPUS_MOST = 16, GPU_ERROR_BYTES = 256 };
 
+struct gpu_card {
+  char name[64];
+  char bus[16]; /* its PCI address: programs number the same GPU differently */
+};
+
 struct gpus {
   int count; /* that are used: the first GPUS_MOST at most */
-  char names[GPUS_MOST][64];
+  struct gpu_card cards[GPUS_MOST];
   char missing[GPU_ERROR_BYTES]; /* why there is none */
 };
 
@@ -26,6 +31,8 @@ struct gpu;
 /* The calling thread uses rank r's GPU, r % gpus, from now on: the communicator that it makes will too. error:
  * GPU_ERROR_BYTES. */
 bool gpu_use(int rank, char *error);
+/* Which one that is. */
+bool gpu_used(struct gpu_card *card, char *error);
 /* On the GPU that the thread uses. buffers: sendbuf and recvbuf, which must outlive the hold. error: as above, used by
  * all calls. NULL: it cannot be had. */
 struct gpu *gpu_open(const struct buffer buffers[2], char *error);

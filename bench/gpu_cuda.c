@@ -35,15 +35,21 @@ static bool check(const struct gpu *gpu, cudaError_t error, const char *what) {
 
 /* ---- what there is ----------------------------------------------------------------------------------------------- */
 
+static cudaError_t describe(int device, struct gpu_card *card) {
+  struct cudaDeviceProp p;
+  cudaError_t error = cudaGetDeviceProperties(&p, device);
+  if (error != cudaSuccess) return error;
+  snprintf(card->name, sizeof card->name, "%.63s", p.name);
+  snprintf(card->bus, sizeof card->bus, "%04x:%02x:%02x", (unsigned)p.pciDomainID & 0xffff, (unsigned)p.pciBusID & 0xff,
+           (unsigned)p.pciDeviceID & 0xff);
+  return cudaSuccess;
+}
+
 static void look(struct gpus *gpus) {
   cudaError_t error = cudaGetDeviceCount(&gpus->count);
   if (error == cudaSuccess && !gpus->count) error = cudaErrorNoDevice;
   if (gpus->count > GPUS_MOST) gpus->count = GPUS_MOST;
-  for (int i = 0; i < gpus->count && error == cudaSuccess; i++) {
-    struct cudaDeviceProp properties;
-    error = cudaGetDeviceProperties(&properties, i);
-    if (error == cudaSuccess) snprintf(gpus->names[i], sizeof gpus->names[i], "%.63s", properties.name);
-  }
+  for (int i = 0; i < gpus->count && error == cudaSuccess; i++) error = describe(i, &gpus->cards[i]);
   if (error == cudaSuccess) return;
   gpus->count = 0;
   snprintf(gpus->missing, sizeof gpus->missing, "no GPU can be used: %s (%s)", cudaGetErrorString(error),
@@ -79,6 +85,13 @@ bool gpu_use(int rank, char *error) {
   int count;
   return check(&gpu, cudaGetDeviceCount(&count), "cudaGetDeviceCount") &&
          check(&gpu, cudaSetDevice(rank % (count < GPUS_MOST ? count : GPUS_MOST)), "cudaSetDevice");
+}
+
+bool gpu_used(struct gpu_card *card, char *error) {
+  const struct gpu gpu = {.error = error};
+  int device;
+  return check(&gpu, cudaGetDevice(&device), "cudaGetDevice") &&
+         check(&gpu, describe(device, card), "cudaGetDeviceProperties");
 }
 
 static bool open_all(struct gpu *gpu, const struct buffer buffers[2]) {

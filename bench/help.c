@@ -41,6 +41,7 @@ static const char intro[] =
     "  shmccl-perf --json now.json all && bench/plot now.json\n"
     "                                                   curves\n"
     "  shmccl-perf -t 2 -G 10 all_reduce                on GPUs: replays of a CUDA graph\n"
+    "  shmccl-perf --ranks 4 --peer nccl all_reduce     beside NCCL: stock, tuned, and with the plugin\n"
     "  shmccl-perf --tune my.tuning                     measure thresholds; export SHMCCL_TUNING_FILE=my.tuning\n"
     "  mpirun -n 4 shmccl-perf -e 1M reduce_scatter     as the ranks of an MPI job\n";
 
@@ -56,7 +57,8 @@ static const char columns[] =
     "  bound   the least time that this machine allows, from copy rates and latencies measured in the same run;\n"
     "          on GPUs: for the bytes that must cross the link of the busiest one\n"
     "  time/bound  1 is perfect. Above 2 at small sizes is usual: the bound has one hand-over of a cache line only\n"
-    "  peer    its time for the same call, and how many of our calls fit into one of its: above 1 we are faster\n\n"
+    "  peer    its time for the same call, and how many of our calls fit into one of its: above 1 we are faster;\n"
+    "          model:nccl-shm is computed, not measured: it stands in for nccl-shm where ranks share a GPU\n\n"
     "Exit code: 0 all right; 1 wrong results or a rank failed; 2 bad flags or files; 130 interrupted (what was\n"
     "measured is summed up, and written to --json).";
 
@@ -68,8 +70,9 @@ void help_print(void) {
   print_flags();
   for (const struct flag *flag = flags; flag < flags + FLAG_COUNT; flag++)
     if (flag->kind == FLAG_PEER) choices = flag->names;
-  printf("\nSIZE is in bytes, with K, M, G or T for powers of 1024.\nTYPE: %s\nOP: %s\nPEER: %s\nWHERE: %s\n\n",
-         list_text(types, sizeof types, type_names, "all"), list_text(ops, sizeof ops, op_names, "all"),
-         list_text(peers, sizeof peers, choices, "mpi"), list_text(where, sizeof where, memory_names, NULL));
+  printf(
+      "\nSIZE is in bytes, with K, M, G or T for powers of 1024.\nTYPE: %s\nOP: %s\nPEER: mpi, nccl, %s\nWHERE: %s\n\n",
+      list_text(types, sizeof types, type_names, "all"), list_text(ops, sizeof ops, op_names, "all"),
+      list_text(peers, sizeof peers, choices, NULL), list_text(where, sizeof where, memory_names, NULL));
   puts(columns);
 }

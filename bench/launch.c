@@ -6,6 +6,7 @@
 #include "launch.h"
 
 #include "measure.h"
+#include "nccl.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -90,8 +91,11 @@ static void close_sockets(struct party *party) {
 
 /* Our ranks at once; mpirun by a request, so that it removes what it and its ranks keep outside our folder. */
 static void party_kill(struct party *party) {
-  for (int r = 0; r < party->nranks && !party->launcher; r++)
-    if (party->pids[r]) kill(party->pids[r], SIGKILL);
+  for (int r = 0; r < party->nranks && !party->launcher; r++) {
+    if (!party->pids[r]) continue;
+    if (party->leaves_segments) nccl_remove_segments(party->pids[r]);
+    kill(party->pids[r], SIGKILL);
+  }
   if (party->launcher) kill(party->launcher, SIGTERM);
   close_sockets(party);
 }
@@ -290,6 +294,7 @@ struct peer_job {
   const struct options *options;
   const cpu_set_t *cpus;
   int peer;
+  const char *library; /* a build of this library, which its ranks load */
   char worker[320];
   char socket_path[64];
   char bytes[24];
@@ -305,7 +310,8 @@ static _Noreturn void exec_mpirun(const struct party *party, const struct peer_j
   if (job->peer == PEER_OPENMPI) *next++ = "--allow-run-as-root", *next++ = "--oversubscribe";
   *next++ = "-n", *next++ = ranks;
   *next++ = job->peer == PEER_OPENMPI ? "--bind-to" : "-bind-to", *next++ = bind;
-  *next++ = job->worker, *next++ = job->socket_path, *next++ = job->bytes, *next = NULL;
+  *next++ = job->worker, *next++ = job->socket_path, *next++ = job->bytes, *next++ = memory_names[MEMORY_HOST];
+  *next = NULL;
   setenv("TMPDIR", run.folder, 1);
   setenv("OMPI_MCA_btl_vader_backing_directory", run.folder, 0);
   setenv("OMPI_MCA_btl_sm_backing_directory", run.folder, 0);
@@ -325,17 +331,20 @@ static _Noreturn void exec_gloo(const struct party *party, const struct peer_job
   exec_quietly(party, argv);
 }
 
-static _Noreturn void exec_library_rank(const struct party *party, const struct peer_job *job, int rank,
-                                        const char *library, int serial) {
+/* One of the ranks that have no launcher but us. */
+static _Noreturn void exec_rank(const struct party *party, const struct peer_job *job, int rank, int serial) {
   char id[64], ranks[16], number[16];
-  const char *argv[] = {job->worker, job->socket_path, job->bytes, NULL};
+  const char *argv[] = {job->worker, job->socket_path, job->bytes, memory_names[job->options->memory], NULL};
   snprintf(id, sizeof id, "shmccl-perf-%d-%d", (int)getppid(), serial);
   snprintf(ranks, sizeof ranks, "%d", party->nranks);
   snprintf(number, sizeof number, "%d", rank);
   setenv("SHMCCL_ID", id, 1);
   setenv("SHMCCL_NRANKS", ranks, 1);
   setenv("SHMCCL_RANK", number, 1);
-  setenv("LD_PRELOAD", library, 1);
+  if (job->library)
+    setenv("LD_PRELOAD", job->library, 1);
+  else
+    nccl_set_environment(job->options, job->peer, rank);
   if (pinning(job->options, party->nranks, job->cpus)) worker_pin(job->cpus, rank);
   exec_quietly(party, argv);
 }
@@ -393,7 +402,7 @@ static bool fork_launcher(struct party *party, const struct peer_job *job) {
   return false;
 }
 
-static bool fork_library_ranks(struct party *party, const struct peer_job *job, const char *library) {
+static bool fork_peer_ranks(struct party *party, const struct peer_job *job) {
   static int serial;
   pid_t driver = getpid();
   serial++;
@@ -401,7 +410,7 @@ static bool fork_library_ranks(struct party *party, const struct peer_job *job, 
     pid_t pid = fork();
     if (pid == 0) {
       become_child(SIGKILL, driver);
-      exec_library_rank(party, job, r, library, serial);
+      exec_rank(party, job, r, serial);
     }
     if (pid < 0) return false;
     party->pids[r] = pid;
@@ -409,10 +418,8 @@ static bool fork_library_ranks(struct party *party, const struct peer_job *job, 
   return true;
 }
 
-/* Starts processes that connect to a socket of ours. library: that which our own ranks load; NULL for a foreign peer.
- */
-static enum party_result start_connecting(struct party *party, struct peer_job *job, const char *worker,
-                                          const char *library) {
+/* Starts processes that connect to a socket of ours. */
+static enum party_result start_connecting(struct party *party, struct peer_job *job, const char *worker) {
   worker_path(job->worker, sizeof job->worker, worker);
   if (access(job->worker, X_OK)) return party_fail(party, "cannot run %s: %m", job->worker);
   snprintf(job->socket_path, sizeof job->socket_path, "%s/%s", run.folder, party->name);
@@ -421,7 +428,8 @@ static enum party_result start_connecting(struct party *party, struct peer_job *
   int listener = listen_at(job->socket_path);
   if (listener < 0) return party_fail(party, "cannot listen at %s: %m", job->socket_path);
   fflush(NULL);
-  bool forked = library ? fork_library_ranks(party, job, library) : fork_launcher(party, job);
+  const bool by_us = job->library || peer_is_nccl(job->peer);
+  bool forked = by_us ? fork_peer_ranks(party, job) : fork_launcher(party, job);
   enum party_result result = forked ? accept_all(party, listener) : party_fail(party, "cannot fork: %m");
   close(listener);
   unlink(job->socket_path);
@@ -435,10 +443,10 @@ static enum party_result start_connecting(struct party *party, struct peer_job *
 
 static enum party_result start_library(struct party *party, const struct options *options, const cpu_set_t *cpus,
                                        const char *library) {
-  struct peer_job job = {.options = options, .cpus = cpus, .peer = PEER_AGAINST};
   char path[PATH_MAX];
+  struct peer_job job = {.options = options, .cpus = cpus, .peer = PEER_AGAINST, .library = path};
   if (!realpath(library, path)) return party_fail(party, "%s: %m", library);
-  return start_connecting(party, &job, "library", path);
+  return start_connecting(party, &job, "library");
 }
 
 enum party_result party_start_own(struct party *party, const struct options *options, int nranks, const cpu_set_t *cpus,
@@ -453,10 +461,16 @@ enum party_result party_start_peer(struct party *party, const struct options *op
   struct peer_job job = {.options = options, .cpus = cpus, .peer = peer};
   party_init(party, peer_names[peer], options, (int)options->ranks);
   if (peer == PEER_AGAINST) return start_library(party, options, cpus, options->against);
+  if (peer_is_nccl(peer)) {
+    const char *hindrance = nccl_hindrance(options, peer);
+    if (hindrance) return party_fail(party, "%s", hindrance);
+    party->leaves_segments = true;
+    return start_connecting(party, &job, "nccl");
+  }
   if (peer != PEER_GLOO && !mpiruns[peer])
     return party_fail(party, "not built: no such MPI was found when this program was configured");
   run.mpich_started |= peer == PEER_MPICH;
-  return start_connecting(party, &job, party->name, NULL);
+  return start_connecting(party, &job, party->name);
 }
 
 void party_quit(struct party *party) {

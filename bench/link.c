@@ -4,13 +4,32 @@
 #include "link.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { LINK_BYTES = 32 << 20, LINK_ITERS = 4, HOP_BYTES = 4, HOP_ITERS = 100, TRIALS = 3 };
+
+void link_begin(struct link *link, int nranks, const struct gpu_card *cards) {
+  link->gpus = 0;
+  for (int rank = 0; rank < nranks; rank++) {
+    int gpu = 0;
+    while (gpu < link->gpus && strcmp(link->cards[gpu].bus, cards[rank].bus)) gpu++;
+    if (gpu == link->gpus) link->cards[link->gpus++] = cards[rank];
+    link->gpu_of[rank] = gpu;
+  }
+}
+
+/* Of each GPU the first rank, a bit each. */
+static uint64_t first_ranks(const struct link *link, int nranks) {
+  uint64_t ranks = 0;
+  for (int rank = 0, seen = 0; rank < nranks; rank++)
+    if (link->gpu_of[rank] == seen) ranks |= 1ull << rank, seen++;
+  return ranks;
+}
 
 /* *best: seconds a copy, of the slowest GPU in the best trial. */
 static enum party_result measure(const struct link *link, struct party *party, struct command command, double *best) {
   command.kind = COMMAND_LINK;
-  command.copiers = link->gpus; /* the first rank of each */
+  command.copiers = first_ranks(link, party->nranks);
   *best = INFINITY;
   for (int i = 0; i < TRIALS; i++) {
     struct outcome outcome;
@@ -43,40 +62,41 @@ enum party_result link_measure(struct link *link, struct party *party) {
 
 /* ---- the bound --------------------------------------------------------------------------------------------------- */
 
-struct bytes {
-  double out, in;
-};
-
 /* Of one rank, in units of the call's count: a block where buffers hold one per rank. */
-static struct bytes blocks_of(const struct point *point, int n, int rank) {
+static struct link_bytes blocks_of(const struct point *point, int n, int rank) {
   const double others = n - 1, share = others / n;
   const bool root = rank == point->root;
   switch (point->coll) {
-  case COLL_ALL_REDUCE: return (struct bytes){1, 2 * share};
-  case COLL_REDUCE: return root ? (struct bytes){share, 2 * share} : (struct bytes){1, share};
-  case COLL_ALL_GATHER: return (struct bytes){1, others};
+  case COLL_ALL_REDUCE: return (struct link_bytes){1, 2 * share};
+  case COLL_REDUCE: return root ? (struct link_bytes){share, 2 * share} : (struct link_bytes){1, share};
+  case COLL_ALL_GATHER: return (struct link_bytes){1, others};
   case COLL_REDUCE_SCATTER:
-  case COLL_ALLTOALL: return (struct bytes){others, others};
-  case COLL_BROADCAST: return root ? (struct bytes){1, 0} : (struct bytes){0, 1};
-  case COLL_GATHER: return root ? (struct bytes){0, others} : (struct bytes){1, 0};
-  case COLL_SCATTER: return root ? (struct bytes){others, 0} : (struct bytes){0, 1};
-  default: return (struct bytes){1, 1};
+  case COLL_ALLTOALL: return (struct link_bytes){others, others};
+  case COLL_BROADCAST: return root ? (struct link_bytes){1, 0} : (struct link_bytes){0, 1};
+  case COLL_GATHER: return root ? (struct link_bytes){0, others} : (struct link_bytes){1, 0};
+  case COLL_SCATTER: return root ? (struct link_bytes){others, 0} : (struct link_bytes){0, 1};
+  default: return (struct link_bytes){1, 1};
   }
 }
 
-static double seconds_of_gpu(const struct link *link, const struct point *point, int nranks, int gpu) {
-  const double unit = (double)point->count * (double)type_bytes(point->type);
-  struct bytes sum = {0, 0};
-  for (int rank = gpu; rank < nranks && nranks > 1; rank += link->gpus) {
-    const struct bytes b = blocks_of(point, nranks, rank);
-    sum.out += b.out * unit;
-    sum.in += b.in * unit;
+double link_transfer_seconds(const struct link *link, const struct link_bytes *bytes, int nranks) {
+  struct link_bytes sums[SHMCCL_MAX_RANKS] = {{0, 0}};
+  double most = 0;
+  for (int rank = 0; rank < nranks; rank++) {
+    struct link_bytes *sum = &sums[link->gpu_of[rank]];
+    sum->out += bytes[rank].out;
+    sum->in += bytes[rank].in;
+    most = fmax(most, fmax(fmax(sum->out / link->out, sum->in / link->in), (sum->out + sum->in) / link->both));
   }
-  return fmax(fmax(sum.out / link->out, sum.in / link->in), (sum.out + sum.in) / link->both);
+  return most;
 }
 
 double link_seconds(const struct link *link, const struct point *point, int nranks) {
-  double most = link->hop / point->messages;
-  for (int gpu = 0; gpu < link->gpus; gpu++) most = fmax(most, seconds_of_gpu(link, point, nranks, gpu));
-  return most;
+  const double unit = (double)point->count * (double)type_bytes(point->type);
+  struct link_bytes bytes[SHMCCL_MAX_RANKS] = {{0, 0}};
+  for (int rank = 0; rank < nranks && nranks > 1; rank++) {
+    const struct link_bytes blocks = blocks_of(point, nranks, rank);
+    bytes[rank] = (struct link_bytes){blocks.out * unit, blocks.in * unit};
+  }
+  return fmax(link->hop / point->messages, link_transfer_seconds(link, bytes, nranks));
 }

@@ -10,10 +10,11 @@
 #include "party.h"
 #include "stats.h"
 
-enum { PARTIES_MOST = 1 + PEER_COUNT };
+enum { PARTIES_MOST = 1 + PEER_COUNT, COLUMNS_MOST = PARTIES_MOST + 1 /* a model's */ };
 
 struct measured {
   bool done;      /* false: this party or collective has no such call */
+  bool modelled;  /* computed: only `seconds` is there */
   double seconds; /* the median of the rounds */
   uint64_t wrong;
   char text[256]; /* what was wrong first */

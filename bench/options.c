@@ -2,6 +2,7 @@
  * From words to options, and what is wrong with them.
  */
 #include "flags.h"
+#include "nccl.h"
 #include "party.h"
 
 #include <ctype.h>
@@ -96,12 +97,18 @@ static bool set_name(const struct flag *flag, const char *given, const char *tex
   return *value >= 0 || complain("%s %s: must be %s", given, text, list_text(list, sizeof list, flag->names, last));
 }
 
+/* By which several peers may be asked for at once. */
+static const char *kind_of_peer(int peer) {
+  return peer_is_nccl(peer) ? "nccl" : peer <= PEER_MPICH ? "mpi" : peer_names[peer];
+}
+
 static bool set_peer(const struct flag *flag, const char *given, const char *text, struct options *options) {
-  char list[64];
+  char list[96];
   bool known = false;
   for (int i = 0; flag->names[i]; i++)
-    if (!strcmp(text, "mpi") || !strcmp(text, flag->names[i])) known = options->peers[i] = true;
-  return known || complain("%s %s: must be %s", given, text, list_text(list, sizeof list, flag->names, "mpi"));
+    if (!strcmp(text, flag->names[i]) || !strcmp(text, kind_of_peer(i))) known = options->peers[i] = true;
+  return known ||
+         complain("%s %s: must be mpi, nccl, %s", given, text, list_text(list, sizeof list, flag->names, NULL));
 }
 
 /* Numbers of ranks, separated by commas. */
@@ -302,24 +309,27 @@ enum options_result options_parse(struct options *options, int argc, char **argv
   return check_together(options) ? OPTIONS_RUN : OPTIONS_BAD;
 }
 
-/* Whether something runs that only knows host memory. */
-static bool beside_host_memory(const struct options *o) {
-  bool beside = o->library || o->tune;
-  for (int i = 0; i < PEER_COUNT; i++) beside |= o->peers[i];
-  return beside;
+/* The first thing asked for that only knows host memory, or only GPUs'; NULL if there is none. */
+static const char *only_on(const struct options *o, int memory) {
+  for (int i = 0; i < PEER_AGAINST; i++)
+    if (o->peers[i] && peer_is_nccl(i) == (memory == MEMORY_CUDA)) return peer_names[i];
+  return NULL;
 }
 
 bool options_choose_memory(struct options *o) {
-  const bool wanted = o->memory == MEMORY_CUDA;
-  if (wanted && beside_host_memory(o))
-    return complain("--memory cuda: --peer, --library and --against measure host memory: leave them out");
-  if (o->memory < 0 && beside_host_memory(o)) o->memory = MEMORY_HOST;
+  const char *host = o->tune ? "--tune" : only_on(o, MEMORY_HOST), *cuda = only_on(o, MEMORY_CUDA);
+  if (host && cuda) return complain("%s is for host memory, %s for GPUs: leave out one of them", host, cuda);
+  if (host && o->memory == MEMORY_CUDA) return complain("--memory cuda: %s is for host memory: leave out one", host);
+  if (cuda && o->memory == MEMORY_HOST) return complain("--memory host: %s is for GPUs: leave out one", cuda);
+  if (host) o->memory = MEMORY_HOST;
+  if (cuda) o->memory = MEMORY_CUDA;
   if (o->memory != MEMORY_HOST) gpu_find(&o->gpus);
-  if (wanted && !o->gpus.count) return complain("--memory cuda: %s", o->gpus.missing);
+  if (o->memory == MEMORY_CUDA && !o->gpus.count)
+    return complain("%s: %s", cuda ? cuda : "--memory cuda", o->gpus.missing);
   if (o->memory < 0) o->memory = o->gpus.count ? MEMORY_CUDA : MEMORY_HOST;
   if (o->graphs && o->memory == MEMORY_HOST)
     return complain("-G: graphs are for ranks on GPUs: %s",
-                    *o->gpus.missing ? o->gpus.missing : "needs --memory cuda, without peers");
+                    *o->gpus.missing ? o->gpus.missing : "needs --memory cuda, without --peer mpi or gloo");
   return true;
 }
 

@@ -9,8 +9,17 @@
 
 #include <stdio.h>
 
-/* The last is another build of this library, which --against names. */
-enum { PEER_OPENMPI, PEER_MPICH, PEER_GLOO, PEER_AGAINST, PEER_COUNT };
+/* In the order of their columns. The last is another build of this library, which --against names. */
+enum {
+  PEER_OPENMPI,
+  PEER_MPICH,
+  PEER_GLOO,
+  PEER_NCCL_SHM,
+  PEER_NCCL_TUNED,
+  PEER_NCCL_PLUGIN,
+  PEER_AGAINST,
+  PEER_COUNT
+};
 extern const char *const peer_names[PEER_COUNT + 1];
 
 /* Where buffers lie. */

@@ -76,7 +76,9 @@ static enum party_result fail_by_death(struct party *party, int rank) {
   return party_fail_with_log(party, what);
 }
 
-enum party_result party_receive(struct party *party, void *messages, size_t size, double limit_seconds) {
+/* look: NULL, or sees each message as it comes; what it returns ends the wait unless it is PARTY_OK. */
+static enum party_result receive(struct party *party, void *messages, size_t size, double limit_seconds,
+                                 enum party_result (*look)(struct party *, int, const void *)) {
   struct pollfd fds[SHMCCL_MAX_RANKS];
   int pending = party->nranks;
   for (int r = 0; r < party->nranks; r++) fds[r] = (struct pollfd){.fd = party->fds[r], .events = POLLIN};
@@ -87,13 +89,25 @@ enum party_result party_receive(struct party *party, void *messages, size_t size
     if (party_poll(fds, party->nranks, left) < 0) return PARTY_INTERRUPTED;
     for (int r = 0; r < party->nranks; r++) {
       if (fds[r].fd < 0 || !fds[r].revents) continue;
-      if (recv(fds[r].fd, (char *)messages + (size_t)r * size, size, 0) != (ssize_t)size)
-        return fail_by_death(party, r);
+      void *message = (char *)messages + (size_t)r * size;
+      if (recv(fds[r].fd, message, size, 0) != (ssize_t)size) return fail_by_death(party, r);
+      enum party_result result = look ? look(party, r, message) : PARTY_OK;
+      if (result != PARTY_OK) return result;
       fds[r].fd = -1;
       pending--;
     }
   }
   return PARTY_OK;
+}
+
+enum party_result party_receive(struct party *party, void *messages, size_t size, double limit_seconds) {
+  return receive(party, messages, size, limit_seconds, NULL);
+}
+
+/* The others may wait for a rank that has failed, for as long as their library does: nobody waits for them. */
+static enum party_result look_for_failure(struct party *party, int rank, const void *message) {
+  const struct reply *reply = message;
+  return reply->status == REPLY_FAILED ? party_fail(party, "rank %d: %s", rank, reply->text) : PARTY_OK;
 }
 
 /* What rank's value makes of the value of the ranks before it. */
@@ -106,18 +120,16 @@ static double combine(const struct party *party, double before, int rank, double
   }
 }
 
-static enum party_result sum_up(struct party *party, const struct reply *replies, struct outcome *outcome) {
+static void sum_up(const struct party *party, const struct reply *replies, struct outcome *outcome) {
   *outcome = (struct outcome){.supported = true};
   for (int r = 0; r < party->nranks; r++) {
     const struct reply *reply = &replies[r];
-    if (reply->status == REPLY_FAILED) return party_fail(party, "rank %d: %s", r, reply->text);
     if (reply->status == REPLY_UNSUPPORTED) outcome->supported = false;
     if (reply->wrong && !outcome->wrong) memcpy(outcome->text, reply->text, sizeof outcome->text);
     outcome->wrong += reply->wrong;
     outcome->seconds = combine(party, outcome->seconds, r, reply->seconds);
     if (reply->seconds > outcome->slowest) outcome->slowest = reply->seconds;
   }
-  return PARTY_OK;
 }
 
 static enum party_result share(struct party *party, const void *mine, void *all, size_t bytes) {
@@ -128,7 +140,10 @@ static enum party_result share(struct party *party, const void *mine, void *all,
 
 static enum party_result do_joined(struct party *party, const struct command *command, struct reply *replies) {
   struct reply mine = worker_do(party->local, command);
-  if (mine.status == REPLY_FAILED) return party_fail(party, "rank %d: %s", party->local->backend.rank, mine.text);
+  if (mine.status == REPLY_FAILED) {
+    backend_shmccl_abort(&party->local->backend); /* the others wait for this rank */
+    return party_fail(party, "rank %d: %s", party->local->backend.rank, mine.text);
+  }
   return share(party, &mine, replies, sizeof mine);
 }
 
@@ -155,9 +170,9 @@ enum party_result party_do_each(struct party *party, const struct command *comma
   } else {
     /* A rank that is gone already shows when its reply is due. */
     for (int r = 0; r < party->nranks; r++) send(party->fds[r], command, sizeof *command, MSG_NOSIGNAL);
-    result = party_receive(party, replies, sizeof *replies, party->limit_seconds);
+    result = receive(party, replies, sizeof *replies, party->limit_seconds, look_for_failure);
   }
-  if (result == PARTY_OK) result = sum_up(party, replies, outcome);
+  if (result == PARTY_OK) sum_up(party, replies, outcome);
   if (result == PARTY_OK && command->each && outcome->supported) return collect_each(party, command->iters, each);
   return result;
 }

@@ -22,6 +22,7 @@ struct party {
   struct worker *local;         /* joined: this process's own rank */
   int fds[SHMCCL_MAX_RANKS];    /* -1: none */
   pid_t pids[SHMCCL_MAX_RANKS]; /* 0: unknown or gone. Ranks that are threads: the first only */
+  bool leaves_segments;         /* ranks of NCCL that are killed while they start leave files */
   pid_t launcher;               /* an mpirun or the like: its ranks are not our children; else 0 */
   char log[64];                 /* where that writes */
   char error[512];

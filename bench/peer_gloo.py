@@ -34,7 +34,7 @@ TYPES = ['int8', 'uint8', 'int32', None, 'int64', None, 'float16', 'float32', 'f
 OPS = ['SUM', 'PRODUCT', 'MAX', 'MIN', None]
 CHECK, TIME, COPY, QUIT = range(4)
 DONE, UNSUPPORTED, FAILED = range(3)
-COMMAND = struct.Struct('@i4x7i4xQQQQ3i4x')  # kind; point: coll type op root in_place messages offset, count; iters ...
+COMMAND = struct.Struct('@i4x7i4x6Q4i')  # kind; point: coll type op root in_place messages offset, count; iters ...
 REPLY = struct.Struct('@i4xdQ256s')
 HELLO = struct.Struct('@ii64s')
 MODULUS = 5  # inputs are 0 .. 4: sums and products of them are exact in every type
@@ -163,7 +163,7 @@ def serve(backend, channel):
         if len(data) != COMMAND.size:
             os._exit(1)  # the driver is gone
         kind, *fields = COMMAND.unpack(data)
-        point, (iters, warmup, _, _, _, wants_each) = Point(*fields[:8]), fields[8:]
+        point, iters, warmup, wants_each = Point(*fields[:8]), *fields[8:10], fields[-1]
         if kind == QUIT:
             return
         each = (ctypes.c_float * iters)() if kind == TIME and wants_each else None

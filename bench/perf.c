@@ -4,6 +4,7 @@
  */
 #include "files.h"
 #include "launch.h"
+#include "nccl.h"
 #include "progress.h"
 #include "sweep.h"
 #include "tune.h"
@@ -63,6 +64,10 @@ static enum party_result start_peers(struct sweep *sweep, struct party *parties)
       report_line(sweep->report, "# Peer %s: left out: %s", parties[i].name, parties[i].error);
     }
   }
+  if (nccl_needs_model(sweep->meter.options))
+    report_peer(
+        sweep->report, NCCL_MODEL_NAME,
+        "NOT MEASURED: a model of NCCL's ring, its own latencies and these links' full rates (docs/benchmark.md)");
   return PARTY_OK;
 }
 
@@ -71,11 +76,19 @@ static void find_cpus(cpu_set_t *cpus) {
   if (sched_getaffinity(0, sizeof *cpus, cpus)) CPU_SET(0, cpus);
 }
 
+/* Each rank's GPU; NULL: ranks are on host memory. */
+static const struct gpu_card *cards_of_ranks(const struct options *options) {
+  static struct gpu_card cards[SHMCCL_MAX_RANKS];
+  for (int rank = 0; rank < options->ranks && options->memory == MEMORY_CUDA; rank++)
+    cards[rank] = options->gpus.cards[rank % options->gpus.count];
+  return options->memory == MEMORY_CUDA ? cards : NULL;
+}
+
 static enum party_result start(struct sweep *sweep, struct party *ours, struct party *peers) {
   const struct options *options = sweep->meter.options;
   cpu_set_t cpus;
   find_cpus(&cpus);
-  bounds_begin(sweep->limits, (int)options->ranks, &cpus, options->gpus.count);
+  bounds_begin(sweep->limits, (int)options->ranks, &cpus, cards_of_ranks(options));
   sweep->meter.failed = sweep->meter.parties[0] = ours;
   sweep->meter.nparties = 1;
   enum party_result result = party_start_own(ours, options, (int)options->ranks, &cpus, NULL);
@@ -111,15 +124,18 @@ static void stop_joined(int number) {
   _exit(EXIT_INTERRUPTED);
 }
 
-/* The launcher may have given each rank a core of its own: what the job may use is all of them together. */
-static bool join_limits(struct limits *limits, struct backend *backend, int gpus) {
+/* The launcher may have given each rank a core of its own, and a GPU that all call number 0: what the job may use is
+ * all of them together. card: NULL on host memory. */
+static bool join_limits(struct limits *limits, struct backend *backend, const struct gpu_card *card) {
+  struct gpu_card cards[SHMCCL_MAX_RANKS];
   cpu_set_t mine, all[SHMCCL_MAX_RANKS], cpus;
   CPU_ZERO(&mine);
   CPU_ZERO(&cpus);
   if (sched_getaffinity(0, sizeof mine, &mine)) CPU_SET(0, &mine);
   if (!backend_shmccl_share(backend, &mine, all, sizeof mine)) return false;
   for (int r = 0; r < backend->nranks; r++) CPU_OR(&cpus, &cpus, &all[r]);
-  bounds_begin(limits, backend->nranks, &cpus, gpus);
+  if (card && !backend_shmccl_share(backend, card, cards, sizeof *card)) return false;
+  bounds_begin(limits, backend->nranks, &cpus, card ? cards : NULL);
   if (backend->rank == 0) bounds_measure_latency(limits);
   return true;
 }
@@ -144,7 +160,9 @@ static int join(struct sweep *sweep) {
                          .average = (enum average)options->average,
                          .limit_seconds = (double)options->timeout};
   const bool on_gpu = options->memory == MEMORY_CUDA;
-  if (on_gpu && !gpu_use(options_job_rank(), worker.error)) return say_joined(&worker), EXIT_WRONG;
+  struct gpu_card card;
+  if (on_gpu && !(gpu_use(options_job_rank(), worker.error) && gpu_used(&card, worker.error)))
+    return say_joined(&worker), EXIT_WRONG;
   if (!join_comm(backend, on_gpu)) return EXIT_WRONG; /* the library has said why */
   party.nranks = backend->nranks;
   sweep->report->quiet = backend->rank != 0;
@@ -155,7 +173,7 @@ static int join(struct sweep *sweep) {
   if (!options_fit(options, party.nranks)) return EXIT_BAD_FLAGS;
   if (!worker_open(&worker, options_buffer_bytes(options), on_gpu)) return say_joined(&worker), EXIT_WRONG;
   if (on_gpu) backend->stream = gpu_stream(worker.gpu);
-  if (!join_limits(sweep->limits, backend, options->gpus.count)) return EXIT_WRONG;
+  if (!join_limits(sweep->limits, backend, on_gpu ? &card : NULL)) return EXIT_WRONG;
   if (backend->rank == 0 && !record_begin(sweep->record, options)) return EXIT_BAD_FLAGS;
   sweep->meter.parties[0] = &party;
   sweep->meter.nparties = 1;

@@ -47,20 +47,21 @@ static void put_options(struct json *json, const struct options *o) {
   json_end_object(json);
 }
 
-/* What the library was told besides. */
+/* What the library was told besides, and NCCL. */
 static void put_environment(struct json *json) {
   json_object(json, "environment");
   for (char **e = environ; *e; e++) {
     char name[64];
     const char *equals = strchr(*e, '=');
-    if (!equals || strncmp(*e, "SHMCCL_", 7) || !strncmp(*e, "SHMCCL_SHM_DIR=", 15)) continue;
+    const bool ours = !strncmp(*e, "SHMCCL_", 7) && strncmp(*e, "SHMCCL_SHM_DIR=", 15);
+    if (!equals || (!ours && strncmp(*e, "NCCL_", 5))) continue;
     snprintf(name, sizeof name, "%.*s", (int)(equals - *e), *e);
     json_string(json, name, equals + 1);
   }
   json_end_object(json);
 }
 
-static void put_machine(struct json *json, const struct limits *limits, const struct gpus *gpus) {
+static void put_machine(struct json *json, const struct limits *limits) {
   struct utsname kernel;
   struct shmi_tuning_machine machine = shmi_tuning_this_machine();
   json_object(json, "machine");
@@ -69,7 +70,7 @@ static void put_machine(struct json *json, const struct limits *limits, const st
   json_whole(json, "cores_used", limits->cores);
   json_number(json, "cache_bytes", limits->cache_bytes);
   json_list(json, "gpus");
-  for (int i = 0; i < limits->link.gpus; i++) json_string(json, NULL, gpus->names[i]);
+  for (int i = 0; i < limits->link.gpus; i++) json_string(json, NULL, limits->link.cards[i].name);
   json_end_list(json);
   json_string(json, "kernel", uname(&kernel) ? NULL : kernel.release);
   json_string(json, "architecture", uname(&kernel) ? NULL : kernel.machine);
@@ -140,10 +141,21 @@ static void put_summary(struct json *json, const char *key, const struct summary
   json->flat = false;
 }
 
+static void put_modelled(struct json *json, const char *key, const struct measured *m, const struct point *p,
+                         int nranks) {
+  json_object(json, key);
+  json_bool(json, "modelled", true);
+  json_number(json, "time_us", m->seconds * 1e6);
+  json_number(json, "algbw_gbs", point_algbw(p, nranks, m->seconds) * 1e-9);
+  json_number(json, "busbw_gbs", point_busbw(p, nranks, m->seconds) * 1e-9);
+  json_end_object(json);
+}
+
 static void put_measured(struct json *json, const char *key, const struct measured *m, const struct point *p,
                          int nranks, bool checked) {
   double rounds[ROUNDS_MOST];
   if (!m->done) return json_null(json, key);
+  if (m->modelled) return put_modelled(json, key, m, p, nranks);
   memcpy(rounds, m->rounds, sizeof rounds);
   const struct summary summary = summarize(rounds, (size_t)m->nrounds);
   json_object(json, key);
@@ -175,7 +187,7 @@ void record_row(struct record *record, const struct row *row, const struct limit
   put_measured(json, "out_of_place", &row->out_of_place[0], p, limits->nranks, checked);
   put_measured(json, "in_place", &row->in_place, p, limits->nranks, checked);
   json_object(json, "peers");
-  for (int i = 1; i < row->nparties; i++)
+  for (int i = 1; i < row->ncolumns; i++)
     put_measured(json, row->names[i], &row->out_of_place[i], p, limits->nranks, checked);
   json_end_object(json);
   json_end_object(json);
@@ -188,7 +200,7 @@ bool record_end(struct record *record, const struct meter *meter, const struct l
   if (!json->out) return true;
   strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
   json_end_list(json);
-  put_machine(json, limits, &record->options->gpus);
+  put_machine(json, limits);
   put_versions(json, meter);
   put_bounds(json, limits);
   json_string(json, "created", created);

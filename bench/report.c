@@ -54,8 +54,11 @@ static const char *average_text(int64_t average) {
 }
 
 static void head_gpu(const struct report *report, int gpu) {
-  const int gpus = report->limits->link.gpus, ranks = (report->limits->nranks - gpu + gpus - 1) / gpus;
-  report_line(report, "# GPU %d: %s: %d rank%s", gpu, report->options->gpus.names[gpu], ranks, ranks > 1 ? "s" : "");
+  const struct link *link = &report->limits->link;
+  int ranks = 0;
+  for (int rank = 0; rank < report->limits->nranks; rank++) ranks += link->gpu_of[rank] == gpu;
+  report_line(report, "# GPU %d: %s at %s: %d rank%s", gpu, link->cards[gpu].name, link->cards[gpu].bus, ranks,
+              ranks > 1 ? "s" : "");
 }
 
 static void head_setting(const struct report *report) {
@@ -212,7 +215,7 @@ static void put_line(const struct report *report, const struct row *row) {
   put_ratio(ours->seconds, row->bound_seconds);
   for (int i = 0; i < report->npeers; i++) {
     const struct measured *peer = &row->out_of_place[i + 1];
-    if (i + 1 < row->nparties && peer->done) {
+    if (i + 1 < row->ncolumns && peer->done) {
       put_number(peer->seconds * 1e6, 8);
       put_ratio(peer->seconds, ours->seconds);
     } else {
@@ -242,8 +245,9 @@ static void add_to_summary(struct report *report, const struct row *row) {
   report->below_bound += ours < 0.95 * row->bound_seconds;
   struct range *into = &report->ranges[row->point.coll][range];
   spread_add(&into->to_bound, ours, row->bound_seconds);
-  for (int i = 1; i < row->nparties; i++)
-    if (row->out_of_place[i].done) spread_add(&into->to_ours[i - 1], row->out_of_place[i].seconds, ours);
+  for (int i = 1; i < row->ncolumns; i++)
+    if (row->out_of_place[i].done && !row->out_of_place[i].wrong)
+      spread_add(&into->to_ours[i - 1], row->out_of_place[i].seconds, ours);
 }
 
 static void add_group(struct report *report, const struct point *point, const struct measured *m) {
@@ -258,13 +262,14 @@ void report_row(struct report *report, const struct row *row) {
   add_group(report, &row->point, &row->out_of_place[0]);
   add_group(report, &row->point, &row->in_place);
   add_to_summary(report, row);
+  for (int i = 1; i < row->ncolumns; i++) report->wrong += row->out_of_place[i].wrong;
   report->rows++;
   if (report->quiet) return;
   progress_clear();
   put_line(report, row);
   if (row->out_of_place[0].wrong) printf("# WRONG, out of place: %s\n", row->out_of_place[0].text);
   if (row->in_place.wrong) printf("# WRONG, in place: %s\n", row->in_place.text);
-  for (int i = 1; i < row->nparties; i++)
+  for (int i = 1; i < row->ncolumns; i++)
     if (row->out_of_place[i].wrong) printf("# WRONG, %s: %s\n", row->names[i], row->out_of_place[i].text);
   fflush(stdout);
 }

@@ -20,13 +20,13 @@ enum { RANGE_COUNT = 3 };
 /* A collective's rows of one range of sizes. */
 struct range {
   struct spread to_bound;
-  struct spread to_ours[PEER_COUNT];
+  struct spread to_ours[COLUMNS_MOST];
 };
 
 struct report {
   const struct options *options;
   const struct limits *limits;
-  const char *peers[PEER_COUNT]; /* those that run */
+  const char *peers[COLUMNS_MOST]; /* those that run, and a model */
   int npeers;
   bool quiet; /* a rank of a job that is not the first */
   bool colour;

@@ -10,9 +10,9 @@
 struct row {
   struct point point;
   int64_t cycle; /* from 0 */
-  int nparties;
-  const char *names[PARTIES_MOST]; /* of the parties, ours first */
-  struct measured out_of_place[PARTIES_MOST];
+  int ncolumns;
+  const char *names[COLUMNS_MOST]; /* of the parties, ours first; a model's last */
+  struct measured out_of_place[COLUMNS_MOST];
   struct measured in_place; /* ours */
   double bound_seconds;
 };

@@ -3,9 +3,16 @@
  */
 #include "sweep.h"
 
+#include "nccl.h"
 #include "progress.h"
 
 #include <limits.h>
+
+static void add_model(const struct sweep *sweep, struct row *row) {
+  const double seconds = nccl_model_seconds(&sweep->limits->link, &row->point, sweep->limits->nranks);
+  row->names[row->ncolumns] = NCCL_MODEL_NAME;
+  row->out_of_place[row->ncolumns++] = (struct measured){.done = seconds > 0, .modelled = true, .seconds = seconds};
+}
 
 static enum party_result run_row(struct sweep *sweep, struct point point) {
   static struct row row;
@@ -17,8 +24,9 @@ static enum party_result run_row(struct sweep *sweep, struct point point) {
   if (result != PARTY_OK) return result;
   row.point = point;
   row.cycle = sweep->cycle;
-  row.nparties = nparties;
+  row.ncolumns = nparties;
   for (int i = 0; i < nparties; i++) row.names[i] = sweep->meter.parties[i]->name;
+  if (point_size(&point, nranks) && nccl_needs_model(sweep->meter.options)) add_model(sweep, &row);
   row.in_place.done = false;
   point.in_place = 1;
   if (colls[point.coll].in_place) result = measure(&sweep->meter, 1, &point, &row.in_place);

@@ -266,7 +266,7 @@ static enum party_result measure_limits(struct tuner *t, struct limits *limits) 
   t->set = &t->table.sets[0];
   t->set->nranks = (int)t->meter->options->rank_counts[0];
   enum party_result result = start(t, 0, &builtin);
-  bounds_begin(limits, t->set->nranks, t->cpus, 0);
+  bounds_begin(limits, t->set->nranks, t->cpus, NULL);
   if (result == PARTY_OK) bounds_measure_latency(limits);
   if (result == PARTY_OK) result = bounds_measure_rates(limits, &t->parties[0]);
   if (result != PARTY_OK) return result;

@@ -26,12 +26,12 @@ struct command {
   uint64_t iters;
   uint64_t warmup;
   uint64_t bytes;
-  int alone;     /* copy: only rank 0 does */
-  int streaming; /* copy: by stores that bypass the caches */
-  int copiers;   /* link: only the first so many ranks do */
+  uint64_t graphs;  /* check, time: capture the runs and replay the graph so often; 0: run them as they are */
+  uint64_t copiers; /* link: the ranks that do, a bit each */
+  int alone;        /* copy: only rank 0 does */
+  int streaming;    /* copy: by stores that bypass the caches */
   enum gpu_direction direction;
-  uint64_t graphs; /* check, time: capture the runs and replay the graph so often; 0: run them as they are */
-  int each;        /* time: each iteration too; `iters` floats, seconds, follow the reply. At most EACH_MOST */
+  int each; /* time: each iteration too; `iters` floats, seconds, follow the reply. At most EACH_MOST */
 };
 
 /* What still fits into one message of a socket. */

@@ -8,7 +8,7 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 add_library(shmccl_flags INTERFACE)
 target_compile_definitions(shmccl_flags INTERFACE _GNU_SOURCE)
 target_compile_options(shmccl_flags INTERFACE
-  -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wundef -Wpointer-arith -Wcast-qual
+  -Wall -Wextra -Wshadow $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes> -Wformat=2 -Wundef -Wpointer-arith -Wcast-qual
   -Wwrite-strings -Wvla
   "SHELL:-include ${CMAKE_CURRENT_LIST_DIR}/glibc.h"
   -ffile-prefix-map=${PROJECT_SOURCE_DIR}/= -ffile-prefix-map=${PROJECT_BINARY_DIR}/=  # no path of this machine inside

@@ -21,10 +21,11 @@
  *               shmccl_comm_get_async_error() may be called from any thread at any time before the destroy.
  *   Host memory Calls are synchronous: on return recvbuf is complete and sendbuf may be reused. Pass NULL as stream.
  *   Device      On a communicator made with SHMCCL_MEMORY_CUDA (see shmccl_memory_t) buffers may be device memory of
- *   memory      its GPU, both or neither; `stream` is then a cudaStream_t of that GPU. The call enqueues one kernel and
+ *   memory      its GPU, both or neither; `stream` is then a cudaStream_t of that GPU. The call enqueues its work and
  *               returns; buffers belong to it until the stream has passed it. Calls of one communicator run in the
- *               order in which they were made, on whatever streams. They may be captured into CUDA graphs and replayed
- *               any number of times, between other calls; replays of one communicator must not run at the same time as
+ *               order in which they were made, on whatever streams. They may be captured into CUDA graphs, a
+ *               call by all ranks or by none (of large calls ranks are told if they differ), and replayed any
+ *               number of times, between other calls; replays of one communicator must not run at the same time as
  *               each other or as its eager calls: put them on one stream, or join the streams by events.
  *               What goes wrong in a kernel is reported by the next call and by shmccl_comm_get_async_error(); a kernel
  *               of a graph that gives up ends with a CUDA error instead, so that its result cannot pass as good.

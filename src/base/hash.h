@@ -1,6 +1,7 @@
 /*
- * hash.h - 128 bits of whatever ranks share, to name a segment by. It spreads, it does not protect: nobody gains by
- * making two alike, since the folder's permissions and the segment's mode keep others out.
+ * hash.h - 128 bits of whatever ranks share, to name a segment by, or to see that all have the same. It spreads, it
+ * does not protect: nobody gains by making two alike, since the folder's permissions and the segment's mode keep others
+ * out.
  */
 #ifndef SHMI_HASH_H
 #define SHMI_HASH_H

@@ -29,6 +29,8 @@ static const struct option table[] = {
      algorithm_words, "auto, one-shot or two-shot"},
     {"SHMCCL_MEMORY", offsetof(shmi_options_t, memory), SHMCCL_MEMORY_AUTO, 0, SHMCCL_MEMORY_CUDA, memory_words,
      "auto, host or cuda"},
+    {"SHMCCL_ENGINE_BYTES", offsetof(shmi_options_t, engine_bytes), 1 << 20, 1, (uint64_t)1 << 40, NULL, "bytes"},
+    {"SHMCCL_CPU_REDUCE", offsetof(shmi_options_t, cpu_reduce), 0, 0, 1, NULL, "switches"},
 };
 enum { OPTION_COUNT = sizeof table / sizeof table[0] };
 

@@ -18,6 +18,8 @@ typedef struct {
   uint64_t chunk_bytes;         /* 0: by size */
   uint64_t algorithm;           /* shmccl_algorithm_t */
   uint64_t memory;              /* shmccl_memory_t */
+  uint64_t engine_bytes;        /* the least that copy engines carry, on device memory */
+  uint64_t cpu_reduce;          /* whether CPUs reduce what copy engines carry */
   shmi_thresholds_t thresholds; /* rank 0's, from SHMCCL_TUNING_FILE; the others take them over */
 } shmi_options_t;
 

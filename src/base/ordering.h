@@ -70,6 +70,7 @@ SHMI_FN uint64_t shmi_observe64(const uint64_t *word) {
 #ifdef __CUDA_ARCH__
   uint64_t value;
   asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+  SHMI_POINT_SEEN(word, value);
   return value;
 #else
   const uint64_t value = __atomic_load_n(word, SHMI_OBSERVE_ORDER);
@@ -82,6 +83,7 @@ SHMI_FN uint32_t shmi_observe32(const uint32_t *word) {
 #ifdef __CUDA_ARCH__
   uint32_t value;
   asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+  SHMI_POINT_SEEN(word, value);
   return value;
 #else
   const uint32_t value = __atomic_load_n(word, SHMI_OBSERVE_ORDER);

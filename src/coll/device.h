@@ -50,12 +50,13 @@ SHMI_BLOCK_FN int shmi_block_pause(SHMI_BLOCK *b, uint32_t *looks, uint64_t *dea
   return shmi_block_now(b) < *deadline ? 0 : shmi_block_fail(b, SHMI_DEVICE_LATE, peer);
 }
 
-/* Thread r waits for rank r: reading a word over PCIe takes a microsecond, and so all are read at once. */
+/* Thread r waits for rank r: reading a word over PCIe takes a microsecond, and so all are read at once. Where CPUs have
+ * a part in the turn this rank's own word comes from its CPU. */
 SHMI_BLOCK_FN int shmi_block_await(SHMI_BLOCK *b, uint32_t step) {
   for (int peer = b->tid; peer < b->world->nranks; peer += b->nthreads) {
     uint32_t looks = 0;
     uint64_t deadline = 0;
-    int error, come = peer == b->world->rank;
+    int error, come = peer == b->world->rank && b->call->engine != SHMI_BY_ENGINES_AND_CPUS;
     while (!come) {
       error = shmi_block_look(b, peer, step, &come);
       if (!error && !come) error = shmi_block_pause(b, &looks, &deadline, peer);

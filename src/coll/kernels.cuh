@@ -8,11 +8,20 @@
 #ifndef SHMI_KERNELS_CUH
 #define SHMI_KERNELS_CUH
 
-#include "coll/device.h"
 #include "coll/kernels.h"
+#include "coll/meeting.h"
 #include "reduce/device.cuh"
 
 enum { SHMI_VECTOR = 16 }; /* bytes */
+
+#ifndef SHMI_GLOBALTIMER /* tests/device/cuda_on_cpu.h has one */
+#define SHMI_GLOBALTIMER shmi_globaltimer
+static __device__ __forceinline__ uint64_t shmi_globaltimer(void) {
+  uint64_t now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  return now;
+}
+#endif
 
 /* Vectors that a thread has under way: 64 bytes, and fewer where their accumulators would not fit the registers. */
 template <class R> struct shmi_ahead {
@@ -44,9 +53,7 @@ template <class R> static __device__ __forceinline__ uint32_t *shmi_block_left(c
 }
 
 template <class R> static __device__ __forceinline__ uint64_t shmi_block_now(const shmi_cuda_block<R> *) {
-  uint64_t now;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
-  return now;
+  return SHMI_GLOBALTIMER();
 }
 
 /* ---- units --------------------------------------------------------------------------------------------------------
@@ -74,64 +81,87 @@ template <class R> static __device__ __forceinline__ uint64_t shmi_block_reduce_
   return out.unit;
 }
 
-/* ---- copies -------------------------------------------------------------------------------------------------------
+/* ---- memory -------------------------------------------------------------------------------------------------------
  */
 
+/* Staging is aligned; user memory need not be. */
 static __device__ __forceinline__ bool shmi_aligned(const void *a, const void *b, const void *c) {
   return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) & (SHMI_VECTOR - 1)) == 0;
 }
 
-/* Elements from byte `at` on, one by one: the tail, and all of what is not aligned. */
+/* A vector of memory that may have no alignment; of staging in one access all the same. */
+static __device__ __forceinline__ uint4 shmi_gather(const uint8_t *from) {
+  uint4 data;
+  if ((uintptr_t)from % SHMI_VECTOR == 0) return *(const uint4 *)from;
+  if ((uintptr_t)from % 4) {
+    memcpy(&data, from, sizeof data);
+    return data;
+  }
+  data.x = ((const uint32_t *)from)[0], data.y = ((const uint32_t *)from)[1];
+  data.z = ((const uint32_t *)from)[2], data.w = ((const uint32_t *)from)[3];
+  return data;
+}
+
+static __device__ __forceinline__ void shmi_scatter(uint8_t *to, uint4 data) {
+  if ((uintptr_t)to % SHMI_VECTOR == 0) {
+    *(uint4 *)to = data;
+  } else if ((uintptr_t)to % 4) {
+    memcpy(to, &data, sizeof data);
+  } else {
+    ((uint32_t *)to)[0] = data.x, ((uint32_t *)to)[1] = data.y;
+    ((uint32_t *)to)[2] = data.z, ((uint32_t *)to)[3] = data.w;
+  }
+}
+
+/* ---- copies -------------------------------------------------------------------------------------------------------
+ */
+
 template <class R>
-static __device__ void shmi_copy_elements(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
-                                          const uint8_t *from, size_t at, size_t bytes) {
-  const size_t size = b->call->element;
-  for (size_t i = at + (size_t)b->tid * size; i < bytes; i += (size_t)b->nthreads * size)
-    for (size_t k = 0; k < size; k++) {
-      const uint8_t value = from[i + k];
-      if (to_user) to_user[i + k] = value;
-      if (to_slot) to_slot[i + k] = value;
+static __device__ void shmi_copy_aligned(const shmi_cuda_block<R> *b, uint4 *to_user, uint4 *to_slot, const uint4 *from,
+                                         size_t vectors) {
+  enum { AHEAD = 4 };
+  const size_t stride = (size_t)b->nthreads;
+  for (size_t i = (size_t)b->tid; i < vectors; i += AHEAD * stride) {
+    uint4 data[AHEAD];
+#pragma unroll
+    for (int k = 0; k < AHEAD; k++)
+      if (i + k * stride < vectors) data[k] = from[i + k * stride];
+#pragma unroll
+    for (int k = 0; k < AHEAD; k++) {
+      if (i + k * stride >= vectors) break;
+      if (to_user) to_user[i + k * stride] = data[k];
+      if (to_slot) to_slot[i + k * stride] = data[k];
     }
+  }
+}
+
+template <class R>
+static __device__ void shmi_copy_unaligned(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
+                                           const uint8_t *from, size_t vectors) {
+  for (size_t i = (size_t)b->tid; i < vectors; i += (size_t)b->nthreads) {
+    const uint4 data = shmi_gather(from + i * SHMI_VECTOR);
+    if (to_user) shmi_scatter(to_user + i * SHMI_VECTOR, data);
+    if (to_slot) shmi_scatter(to_slot + i * SHMI_VECTOR, data);
+  }
 }
 
 template <class R>
 static __device__ void shmi_block_copy(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
                                        const uint8_t *from, size_t bytes) {
-  enum { AHEAD = 4 };
-  const size_t vectors = shmi_aligned(to_user, to_slot, from) ? bytes / SHMI_VECTOR : 0, stride = (size_t)b->nthreads;
-  for (size_t i = (size_t)b->tid; i < vectors; i += AHEAD * stride) {
-    uint4 data[AHEAD];
-#pragma unroll
-    for (int k = 0; k < AHEAD; k++)
-      if (i + k * stride < vectors) data[k] = ((const uint4 *)from)[i + k * stride];
-#pragma unroll
-    for (int k = 0; k < AHEAD; k++) {
-      if (i + k * stride >= vectors) break;
-      if (to_user) ((uint4 *)to_user)[i + k * stride] = data[k];
-      if (to_slot) ((uint4 *)to_slot)[i + k * stride] = data[k];
-    }
+  const size_t vectors = bytes / SHMI_VECTOR;
+  if (shmi_aligned(to_user, to_slot, from))
+    shmi_copy_aligned(b, (uint4 *)to_user, (uint4 *)to_slot, (const uint4 *)from, vectors);
+  else
+    shmi_copy_unaligned(b, to_user, to_slot, from, vectors);
+  for (size_t i = vectors * SHMI_VECTOR + (size_t)b->tid; i < bytes; i += (size_t)b->nthreads) {
+    const uint8_t value = from[i];
+    if (to_user) to_user[i] = value;
+    if (to_slot) to_slot[i] = value;
   }
-  shmi_copy_elements(b, to_user, to_slot, from, vectors * SHMI_VECTOR, bytes);
 }
 
 /* ---- reductions ---------------------------------------------------------------------------------------------------
  */
-
-template <class R>
-static __device__ void shmi_reduce_elements(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
-                                            const struct shmi_op *op, size_t at, size_t bytes) {
-  typedef typename R::element element;
-  const struct shmi_world *w = b->world;
-  for (size_t i = at + (size_t)b->tid * sizeof(element); i < bytes; i += (size_t)b->nthreads * sizeof(element)) {
-    shmi_vector<R, sizeof(element)> vector;
-    element value;
-    vector.first((const element *)(shmi_operand_of(w, b->call, op, 0, b->step) + i));
-    for (int r = 1; r < w->nranks; r++) vector.next((const element *)(shmi_operand_of(w, b->call, op, r, b->step) + i));
-    vector.last(&value, w->nranks);
-    if (to_user) *(element *)(to_user + i) = value;
-    if (to_slot) *(element *)(to_slot + i) = value;
-  }
-}
 
 template <class R> union shmi_vector_elements {
   uint4 data;
@@ -139,11 +169,10 @@ template <class R> union shmi_vector_elements {
 };
 
 template <class R>
-static __device__ void shmi_block_reduce(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
-                                         const struct shmi_op *op, size_t bytes) {
+static __device__ void shmi_reduce_aligned(const shmi_cuda_block<R> *b, uint4 *to_user, uint4 *to_slot,
+                                           const struct shmi_op *op, size_t vectors) {
   enum { AHEAD = shmi_ahead<R>::value };
   const struct shmi_world *w = b->world;
-  const size_t vectors = shmi_aligned(to_user, to_slot, op->from_user) ? bytes / SHMI_VECTOR : 0;
   const size_t stride = (size_t)b->nthreads;
   for (size_t i = (size_t)b->tid; i < vectors; i += AHEAD * stride) {
     shmi_vector<R, SHMI_VECTOR> sums[AHEAD];
@@ -165,10 +194,38 @@ static __device__ void shmi_block_reduce(const shmi_cuda_block<R> *b, uint8_t *t
     for (int k = 0; k < AHEAD; k++) {
       if (i + k * stride >= vectors) break;
       sums[k].last(data[k].elements, w->nranks);
-      if (to_user) ((uint4 *)to_user)[i + k * stride] = data[k].data;
-      if (to_slot) ((uint4 *)to_slot)[i + k * stride] = data[k].data;
+      if (to_user) to_user[i + k * stride] = data[k].data;
+      if (to_slot) to_slot[i + k * stride] = data[k].data;
     }
   }
+}
+
+/* Elements from byte `at` on, one by one: the tail, and all of what is not aligned. */
+template <class R>
+static __device__ void shmi_reduce_elements(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
+                                            const struct shmi_op *op, size_t at, size_t bytes) {
+  typedef typename R::element element;
+  const struct shmi_world *w = b->world;
+  for (size_t i = at + (size_t)b->tid * sizeof(element); i < bytes; i += (size_t)b->nthreads * sizeof(element)) {
+    shmi_vector<R, sizeof(element)> sum;
+    element value;
+    memcpy(&value, shmi_operand_of(w, b->call, op, 0, b->step) + i, sizeof value);
+    sum.first(&value);
+    for (int r = 1; r < w->nranks; r++) {
+      memcpy(&value, shmi_operand_of(w, b->call, op, r, b->step) + i, sizeof value);
+      sum.next(&value);
+    }
+    sum.last(&value, w->nranks);
+    if (to_user) memcpy(to_user + i, &value, sizeof value);
+    if (to_slot) memcpy(to_slot + i, &value, sizeof value);
+  }
+}
+
+template <class R>
+static __device__ void shmi_block_reduce(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
+                                         const struct shmi_op *op, size_t bytes) {
+  const size_t vectors = shmi_aligned(to_user, to_slot, op->from_user) ? bytes / SHMI_VECTOR : 0;
+  shmi_reduce_aligned(b, (uint4 *)to_user, (uint4 *)to_slot, op, vectors);
   shmi_reduce_elements(b, to_user, to_slot, op, vectors * SHMI_VECTOR, bytes);
 }
 
@@ -195,6 +252,16 @@ static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS)
   shmi_cuda_block<R> block;
   shmi_begin(&block, &launch, &left);
   if (shmi_block_kernel(&block, &share, (int)blockIdx.x) && launch.trap) __trap();
+}
+
+/* One block on a multiprocessor will do: with more in mind ptxas keeps registers in memory (sm_120). */
+template <class R>
+static __global__ void __launch_bounds__(SHMI_SUM_THREADS, 1)
+    shmi_sum_kernel(const __grid_constant__ struct shmi_sum sum) {
+  __shared__ uint32_t left;
+  shmi_cuda_block<R> block;
+  shmi_begin(&block, &sum.launch, &left);
+  shmi_block_sum(&block, &sum, (int)blockIdx.x, (int)gridDim.x);
 }
 
 #endif

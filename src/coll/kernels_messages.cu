@@ -1,4 +1,4 @@
-/* kernels_messages.cu - the kernel for groups of send and recv. */
+/* kernels_messages.cu - the kernel for groups of send and recv, and the one that meets for copy engines. */
 #include "coll/kernels.cuh"
 #include "coll/messages.h"
 
@@ -13,3 +13,13 @@ static __global__ void __launch_bounds__(SHMI_KERNEL_THREADS, 1)
 }
 
 const void *shmi_kernel_of_groups(void) { return (const void *)shmi_group_kernel; }
+
+static __global__ void __launch_bounds__(SHMI_MEETING_THREADS)
+    shmi_meeting_kernel(const __grid_constant__ struct shmi_meeting meeting) {
+  __shared__ uint32_t left;
+  shmi_cuda_block<sum_u8> block;
+  shmi_begin(&block, &meeting.launch, &left);
+  shmi_block_meeting(&block, &meeting);
+}
+
+const void *shmi_kernel_of_meetings(void) { return (const void *)shmi_meeting_kernel; }

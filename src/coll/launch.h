@@ -74,6 +74,23 @@ struct shmi_group {
   struct shmi_posted messages[SHMI_GROUP_MOST]; /* lane by lane */
 };
 
+/* ---- what kernels do for copy engines (meeting.h) -------------------------------------------------------------- */
+
+/* The end of a turn: says that this rank is done with it, and waits until all are. */
+struct shmi_meeting {
+  struct shmi_launch launch; /* its world is that of copy engines */
+  uint32_t step;
+  uint32_t *moved; /* not NULL: where a helper thread looks, which publishes the step in turn; in pinned memory */
+};
+
+/* A reduction of what lies in device memory: to = the own operand and those in the scratch. */
+struct shmi_sum {
+  struct shmi_launch launch; /* its world's staging is the scratch, a lane for each rank */
+  uint8_t *to;
+  const uint8_t *own;
+  uint64_t count;
+};
+
 /* A channel's share of a launch, for all threads of its block. Of a lane: its number of pieces is `step`. */
 struct shmi_share {
   struct shmi_world world;

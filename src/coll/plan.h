@@ -47,8 +47,12 @@ struct shmi_call {
   uint8_t two_shot;    /* reductions to all or one: two exchanges instead of one */
   uint8_t inline_data; /* the slot is the payload of the step's own line */
   uint8_t packets;     /* on a device: data with flags beside them (packet.h) instead of slots */
-  uint8_t channels;    /* on a device: into how many parts it is divided */
+  uint8_t channels;    /* on a device: into how many parts it is divided; 0: none, but: */
+  uint8_t engine;      /* on a device: enum shmi_engine */
 };
+
+/* What moves a call on a device: its kernel; copy engines (engine.h); copy engines, with CPUs for the sums. */
+enum shmi_engine { SHMI_BY_KERNEL, SHMI_BY_ENGINES, SHMI_BY_ENGINES_AND_CPUS };
 
 enum shmi_op_kind { SHMI_OP_NONE, SHMI_OP_COPY, SHMI_OP_REDUCE };
 

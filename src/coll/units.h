@@ -52,14 +52,14 @@ SHMI_FN size_t shmi_packet_bytes(const struct shmi_call *c, int nranks) {
 
 SHMI_FN uint64_t shmi_unit_read(const uint8_t *from, size_t bytes) {
   uint64_t unit = 0;
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
   if (bytes == SHMI_UNIT && (uintptr_t)from % SHMI_UNIT == 0) return *(const uint64_t *)from;
 #endif
   for (size_t i = 0; i < bytes; i++) unit |= (uint64_t)from[i] << 8 * i;
   return unit;
 }
 SHMI_FN void shmi_unit_write(uint8_t *to, uint64_t unit, size_t bytes) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
   if (bytes == SHMI_UNIT && (uintptr_t)to % SHMI_UNIT == 0) {
     *(uint64_t *)to = unit;
     return;

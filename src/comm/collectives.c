@@ -89,9 +89,12 @@ shmccl_result_t shmi_check_usable(const shmccl_comm_t *comm, const char *name, c
 struct meeting {
   shmccl_comm_t *comm;
   const struct shmi_call *call;
+  struct shmi_block *block;
   uint32_t step, last;
-  bool measures; /* the distances, in the last step; the line timed is written in the turn before */
+  bool measures; /* the distances, in every STEPS_PER_SAMPLE'th step and the last */
 };
+
+enum { STEPS_PER_SAMPLE = 4 };
 
 static bool lacks_step(const void *context, int peer) {
   const struct meeting *m = context;
@@ -103,6 +106,15 @@ static shmccl_result_t look_at(const struct meeting *m, int peer, uint64_t *open
   if (shmi_word_generation(word) != m->step) return *open |= bit, SHMCCL_SUCCESS;
   *open &= ~bit;
   return shmi_word_signature(word) == m->call->signature ? SHMCCL_SUCCESS : shmi_abort_mismatch(m->comm, peer);
+}
+
+/* The line timed is written in the turn before. Ranks that become far within a call are so from the next turn on. */
+static void measure(const struct meeting *m) {
+  const uint32_t left = (m->last - m->step) % STEPS_PER_SAMPLE;
+  if (left == 1) shmi_distance_light(m->comm);
+  if (left != 0) return;
+  shmi_distance_measure(m->comm);
+  m->block->far = m->comm->far;
 }
 
 /* Peers in an order that starts behind this rank, so that not all look at the same line at once. */
@@ -117,7 +129,7 @@ static int await_all(void *context, uint32_t step) {
     SHMI_RETURN_IF_ERROR(shmi_wait_pause(&wait, lacks_step, m));
     for (uint64_t left = open; left; left &= left - 1) SHMI_RETURN_IF_ERROR(look_at(m, __builtin_ctzll(left), &open));
   }
-  if (m->measures) step == m->last ? shmi_distance_measure(m->comm) : shmi_distance_light(m->comm);
+  if (m->measures) measure(m);
   return SHMCCL_SUCCESS;
 }
 
@@ -153,6 +165,7 @@ static shmccl_result_t run_together(shmccl_comm_t *comm, const struct shmi_call 
                              .tile = SHMI_TILE,
                              .await = await_all,
                              .context = &meeting};
+  meeting.block = &block;
   block.stream = user_bytes >= comm->stream_bytes && (uintptr_t)c->recvbuf % c->element == 0;
   if (block.stream) block.tile = SHMI_TILE_STREAM;
   shmi_fpenv_t environment = {0};

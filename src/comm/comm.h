@@ -174,6 +174,9 @@ void shmi_select(const shmccl_comm_t *comm, struct shmi_call *call);
 /* The same for device memory: packets, or slots and how many channels share the call. channel: any of `channels`. */
 void shmi_select_device(const struct shmi_world *channel, int channels, const shmi_options_t *options,
                         struct shmi_call *call);
+/* The same for copy engines; false if the call is not for them. slots: theirs. */
+enum { SHMI_SCRATCH_SLOTS = 2 }; /* that the operands of a turn need at most, on the device */
+bool shmi_select_engines(const struct shmi_world *slots, const shmi_options_t *options, struct shmi_call *call);
 /* "allreduce of 12 float32, sum" */
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes);
 

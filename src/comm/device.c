@@ -23,6 +23,13 @@ static uint32_t allocate_channels(const shmccl_comm_t *comm) {
   return channels;
 }
 
+static bool allocate_engine_slots(const shmccl_comm_t *comm) {
+  const struct shmi_header *h = &comm->segment.header;
+  const size_t mine = 2 * h->engine_slot_bytes;
+  return mine &&
+         shmi_segment_allocate(&comm->segment, h->engine_offset + (size_t)comm->rank * mine, mine) == SHMCCL_SUCCESS;
+}
+
 static shmccl_result_t make(shmccl_comm_t *comm, int device) {
   struct shmi_device *d = comm->device;
   void *states = NULL, *pieces = NULL, *notice;
@@ -39,6 +46,7 @@ static shmccl_result_t make(shmccl_comm_t *comm, int device) {
                                    .leave = &((struct shmi_notice *)notice)->leave,
                                    .status = &((struct shmi_notice *)notice)->status,
                                    .patience_ns = comm->options.timeout_ms * 1000000};
+  d->engines.moved = &((struct shmi_notice *)notice)->moved;
   return SHMCCL_SUCCESS;
 }
 
@@ -63,6 +71,7 @@ static shmccl_result_t open_and_allocate(shmccl_comm_t *comm, int device) {
   struct shmi_member *mine = &shmi_control_of(&comm->world, comm->rank)->member;
   SHMI_RETURN_IF_ERROR(open_gpu(comm, device));
   if (comm->nranks > 1) mine->device_channels = allocate_channels(comm);
+  if (mine->device_channels) mine->engine_slots = allocate_engine_slots(comm);
   if (comm->nranks == 1 || mine->device_channels) return SHMCCL_SUCCESS;
   shmi_device_close(comm);
   return shmi_error(SHMCCL_ERROR_NO_SPACE,
@@ -90,7 +99,9 @@ static uint32_t least_of(const shmccl_comm_t *comm, uint32_t (*of)(const struct 
 }
 
 static uint32_t allocated_by(const struct shmi_member *m) { return m->device_channels; }
-static uint32_t registered_by(const struct shmi_member *m) { return shmi_observe32(&m->registered) - 1; }
+static uint32_t registered_by(const struct shmi_member *m) { return shmi_observe32(&m->registered) % SHMI_ENGINES - 1; }
+static uint32_t has_engine_slots(const struct shmi_member *m) { return m->engine_slots; }
+static uint32_t has_engines(const struct shmi_member *m) { return shmi_observe32(&m->registered) / SHMI_ENGINES; }
 
 /* Fewer channels until they can be pinned; how many, and the reason if not all. */
 static uint32_t register_channels(const shmccl_comm_t *comm, uint64_t most, uint32_t channels, const char **why) {
@@ -112,6 +123,27 @@ static uint32_t register_segment(const shmccl_comm_t *comm, uint64_t most, uint3
   *why = shmi_gpu_register(d->gpu, &d->control, comm->segment.base + h->control_offset,
                            (size_t)comm->nranks * h->control_stride, most);
   return *why ? 0 : register_channels(comm, most, channels, why);
+}
+
+/* Everybody's slots, if that leaves a quarter to what comes later; and what the engines need on the device, of which a
+ * lack is an error. */
+static shmccl_result_t register_engines(const shmccl_comm_t *comm, uint64_t most, bool *ready) {
+  const struct shmi_header *h = &comm->segment.header;
+  struct shmi_device *d = comm->device;
+  void *scratch = NULL;
+  const char *why = least_of(comm, has_engine_slots)
+                        ? shmi_gpu_register(d->gpu, &d->slots, comm->segment.base + h->engine_offset,
+                                            shmi_layout_engine_bytes(h), most - most / 4)
+                        : "no room in staging";
+  if (why) {
+    SHMI_INFO("rank %d: no copy engines, kernels move all sizes: %s", comm->rank, why);
+    return SHMCCL_SUCCESS;
+  }
+  SHMI_RETURN_IF_ERROR(shmi_gpu_open_engines(d->gpu));
+  SHMI_RETURN_IF_ERROR(shmi_gpu_allocate(d->gpu, &scratch, SHMI_SCRATCH_SLOTS * h->engine_slot_bytes));
+  d->engines.at.scratch = scratch;
+  *ready = true;
+  return SHMCCL_SUCCESS;
 }
 
 /* What this process may register in all: the share of its ranks. */
@@ -138,7 +170,11 @@ shmccl_result_t shmi_device_register(shmccl_comm_t *comm) {
   if (channels < wanted)
     shmi_log(SHMI_LOG_WARN, "rank %d: %u of %u channels could be registered for the GPU: %s", comm->rank, channels,
              wanted, why);
-  shmi_publish32(&shmi_control_of(&comm->world, comm->rank)->member.registered, channels + 1);
+  bool engines = false;
+  if (channels && channels == wanted) result = register_engines(comm, most, &engines);
+  if (result != SHMCCL_SUCCESS) return shmi_abort_raise(comm, result, comm->rank, NULL);
+  shmi_publish32(&shmi_control_of(&comm->world, comm->rank)->member.registered,
+                 channels + 1 + (engines ? SHMI_ENGINES : 0));
   return SHMCCL_SUCCESS;
 }
 
@@ -173,6 +209,16 @@ static shmccl_result_t give_up(shmccl_comm_t *comm) {
   return shmi_abort_raise(comm, SHMCCL_ERROR_NO_MEMORY, without, message);
 }
 
+static void use_engines(shmccl_comm_t *comm) {
+  const struct shmi_header *h = &comm->segment.header;
+  struct shmi_device *d = comm->device;
+  d->engines.ready = d->engines.at.scratch && least_of(comm, has_engines); /* lines may lie, the own too */
+  if (!d->engines.ready) return;
+  d->engines.at.slots =
+      shmi_layout_engines(h, comm->segment.base + h->control_offset, comm->segment.base + h->engine_offset, comm->rank);
+  d->engines.meetings = shmi_layout_engines(h, d->control.device, d->slots.device, comm->rank);
+}
+
 shmccl_result_t shmi_device_agree(shmccl_comm_t *comm) {
   struct shmi_device *d = comm->device;
   if (comm->nranks == 1) return SHMCCL_SUCCESS;
@@ -181,11 +227,22 @@ shmccl_result_t shmi_device_agree(shmccl_comm_t *comm) {
   if (!d->channels) return give_up(comm);
   d->launch.world = shmi_layout_channels(&comm->segment.header, d->control.device, d->staging.device, comm->rank);
   d->pairs = shmi_layout_device_pairs(&comm->segment.header, d->control.device, d->staging.device, comm->rank);
-  SHMI_INFO("rank %d: device %d, %u channels with slots of %zu KiB, %zu KiB registered", comm->rank,
-            shmi_gpu_device(d->gpu), d->channels, d->launch.world.slot_bytes >> 10,
-            (d->control.bytes + d->staging.bytes) >> 10);
-  return shmi_watchdog_start(comm);
+  use_engines(comm);
+  SHMI_INFO("rank %d: device %d, %u channels with slots of %zu KiB, copy engines with slots of %zu KiB, %zu KiB "
+            "registered",
+            comm->rank, shmi_gpu_device(d->gpu), d->channels, d->launch.world.slot_bytes >> 10,
+            d->engines.at.slots.slot_bytes >> 10, (d->control.bytes + d->staging.bytes + d->slots.bytes) >> 10);
+  SHMI_RETURN_IF_ERROR(shmi_watchdog_start(comm));
+  if (!d->engines.ready || !comm->options.cpu_reduce) return SHMCCL_SUCCESS;
+  const shmccl_result_t result = shmi_helpers_start(&d->engines.helpers, comm);
+  return result == SHMCCL_SUCCESS ? result : shmi_abort_raise(comm, result, comm->rank, NULL);
 }
+
+void shmi_device_trap(shmccl_comm_t *comm) {
+  if (comm->device) comm->device->launch.trap = 1;
+}
+
+bool shmi_device_is_idle(const shmccl_comm_t *comm) { return !comm->device || shmi_gpu_is_idle(comm->device->gpu); }
 
 /* ---- closing ----------------------------------------------------------------------------------------------------- */
 
@@ -193,12 +250,15 @@ void shmi_device_close(shmccl_comm_t *comm) {
   struct shmi_device *d = comm->device;
   if (!d) return;
   shmi_watchdog_stop(d);
+  shmi_helpers_stop(d->engines.helpers);
   if (d->gpu) {
+    shmi_gpu_unpin(d->gpu, &d->slots);
     shmi_gpu_unpin(d->gpu, &d->staging);
     shmi_gpu_unpin(d->gpu, &d->control);
     shmi_gpu_unpin(d->gpu, &d->told);
     shmi_gpu_free(d->gpu, d->launch.states);
     shmi_gpu_free(d->gpu, d->pieces);
+    shmi_gpu_free(d->gpu, d->engines.at.scratch);
   }
   shmi_gpu_close(d->gpu);
   shmi_device_forget(comm);

@@ -1,8 +1,8 @@
 /*
  * device.h - a communicator's device side: its GPU, what is registered for it, the watchdog.
  *
- * device.c makes and ends it, enqueue.c and p2p_device.c give it work, watchdog.c looks after kernels that nobody waits
- * for. A communicator without one knows host memory only.
+ * device.c makes and ends it, enqueue.c and p2p_device.c give it work, helpers.c are its CPUs, watchdog.c looks after
+ * kernels that nobody waits for. A communicator without one knows host memory only.
  *
  * Making one is part of making the communicator, in steps that wait for nobody: every rank opens its GPU and allocates
  * its channels (before it is seen), registers as many as all have and its own process can pin (when all are seen), and
@@ -15,6 +15,7 @@
 
 #include "coll/launch.h"
 #include "comm/comm.h"
+#include "comm/helpers.h"
 #include "mem/gpu.h"
 
 /* What host and kernels of a rank tell each other, in pinned memory; a line for each writer. */
@@ -22,6 +23,7 @@ struct shmi_notice {
   uint32_t leave;
   uint8_t pad[SHMI_LINE - 4];
   uint64_t status;
+  uint32_t moved; /* the newest step whose copies are over, where helper threads publish it */
 };
 
 enum { SHMI_RECENT_CALLS = 64 };
@@ -29,10 +31,19 @@ enum { SHMI_RECENT_CALLS = 64 };
 struct shmi_device {
   struct shmi_gpu *gpu;
   struct shmi_pinned control, staging, told;
-  struct shmi_notice *notice;                    /* the host's address of `told` */
-  struct shmi_launch launch;                     /* what all launches have in common */
-  struct shmi_world pairs;                       /* the device's view of the message slots */
-  struct shmi_pieces *pieces;                    /* in device memory */
+  struct shmi_notice *notice; /* the host's address of `told` */
+  struct shmi_launch launch;  /* what all launches have in common */
+  struct shmi_world pairs;    /* the device's view of the message slots */
+  struct shmi_pieces *pieces; /* in device memory */
+  struct shmi_pinned slots;   /* of all ranks' engines */
+  struct {
+    bool ready; /* on all ranks */
+    struct shmi_engines at;
+    struct shmi_world meetings; /* the device's view of at.slots */
+    uint32_t steps;             /* of the calls enqueued so far */
+    uint32_t *moved;            /* the device's address of notice->moved */
+    struct shmi_helpers *helpers;
+  } engines;
   uint32_t channels;                             /* in use; 0 with one rank */
   uint32_t calls;                                /* launched or captured so far */
   struct shmi_call_id recent[SHMI_RECENT_CALLS]; /* the newest of them, by number */
@@ -61,6 +72,11 @@ bool shmi_device_lacks(const void *comm, int peer);
 shmccl_result_t shmi_device_agree(shmccl_comm_t *comm);
 /* Nothing of this communicator may run on the device any more. */
 void shmi_device_close(shmccl_comm_t *comm);
+/* From now on every kernel that gives up ends with a CUDA error, not only a captured one: for callers whose programs
+ * look at results without asking for errors first. Before the first call. */
+void shmi_device_trap(shmccl_comm_t *comm);
+/* Whether no kernel of this rank is under way, as far as can be told; while nobody makes a call. */
+bool shmi_device_is_idle(const shmccl_comm_t *comm);
 /* In a forked child: CUDA and threads are the parent's. */
 void shmi_device_forget(shmccl_comm_t *comm);
 

@@ -25,6 +25,8 @@ enum {
   PLACES_MOST = 64,               /* small pieces stay in the second-level cache after all */
   PACKET_READ_MOST = 96 << 10,    /* device memory: that a rank reads of the others with flags beside the data */
   DEVICE_PART_LEAST = 16 << 10,   /* ... and that is worth a block, or a turn, of its own */
+  ENGINE_CHUNK_LEAST = 512 << 10, /* ... a turn of copy engines */
+  ENGINE_TURNS = 8,               /* ... which fill and drain for two of them */
 };
 
 const char *shmi_call_name(const struct shmi_call_id *id) {
@@ -46,7 +48,7 @@ static uint32_t mix(uint64_t x) {
 static uint32_t signature_of(const struct shmi_call *c) {
   const uint32_t what = c->id.collective | c->id.datatype << 4 | c->id.op << 8 | (c->id.root & 0xff) << 12 |
                         (uint32_t)c->two_shot << 20 | (uint32_t)c->inline_data << 21 | (uint32_t)c->packets << 22 |
-                        (uint32_t)c->channels << 24;
+                        (uint32_t)c->channels << 24 | (uint32_t)c->engine << 28;
   return mix((uint64_t)mix(c->id.count * 0x9e3779b97f4a7c15ull + c->chunk) << 32 | what);
 }
 
@@ -161,6 +163,7 @@ void shmi_select_device(const struct shmi_world *channel, int channels, const sh
   const bool reduces = c->id.collective == SHMI_ALLREDUCE || c->id.collective == SHMI_REDUCE;
   c->count = c->id.count;
   c->block = c->count * c->element;
+  c->engine = SHMI_BY_KERNEL;
   c->two_shot =
       reduces && (options->algorithm == SHMCCL_ALGORITHM_AUTO ? channel->nranks > 2
                                                               : options->algorithm == SHMCCL_ALGORITHM_TWO_SHOT);
@@ -174,6 +177,49 @@ void shmi_select_device(const struct shmi_world *channel, int channels, const sh
   else
     lay_parts(channel, (size_t)channels, options->chunk_bytes, c);
   c->signature = signature_of(c);
+}
+
+/* Of the larger buffer. */
+static size_t engine_bytes(const struct shmi_call *c, size_t n) {
+  const bool has_n = shmi_has_blocks(c) || c->id.collective == SHMI_ALLGATHER || c->id.collective == SHMI_GATHER;
+  return c->id.count * c->element * (has_n ? n : 1);
+}
+
+static void lay_engines(const struct shmi_world *slots, size_t wanted, struct shmi_call *c) {
+  const size_t n = (size_t)slots->nranks, slot = slots->slot_bytes;
+  const bool reduces = c->id.collective == SHMI_ALLREDUCE || c->id.collective == SHMI_REDUCE;
+  c->lane_stride = c->engine == SHMI_BY_ENGINES_AND_CPUS ? slots->lane_bytes
+                   : has_lanes(c)                        ? slot / n / SHMI_LINE * SHMI_LINE
+                   : reduces ? smaller(slot, SHMI_SCRATCH_SLOTS * slot / n / SHMI_LINE * SHMI_LINE) /* in the scratch */
+                             : slot;
+  const size_t lane = c->lane_stride / c->element;
+  c->chunk = c->two_shot ? clamp(wanted, 1, lane / 64 * 64 * n) : clamp(has_lanes(c) ? wanted / n : wanted, 1, lane);
+}
+
+bool shmi_select_engines(const struct shmi_world *slots, const shmi_options_t *options, struct shmi_call *c) {
+  const bool all = c->id.collective == SHMI_ALLREDUCE, reduces = all || c->id.collective == SHMI_REDUCE;
+  const size_t bytes = engine_bytes(c, (size_t)slots->nranks);
+  if (bytes < options->engine_bytes) return false;
+  c->count = c->id.count;
+  c->block = c->count * c->element;
+  c->engine = all && options->cpu_reduce ? SHMI_BY_ENGINES_AND_CPUS : SHMI_BY_ENGINES;
+  c->two_shot =
+      reduces && (options->algorithm == SHMCCL_ALGORITHM_AUTO ? slots->nranks > 2
+                                                              : options->algorithm == SHMCCL_ALGORITHM_TWO_SHOT);
+  c->two_shot |= c->engine == SHMI_BY_ENGINES_AND_CPUS;
+  c->inline_data = 0;
+  c->packets = 0;
+  c->channels = 0;
+  c->places = 1;
+  c->piece = 0;
+  lay_engines(slots,
+              (options->chunk_bytes ? options->chunk_bytes : clamp(bytes / ENGINE_TURNS, ENGINE_CHUNK_LEAST, bytes)) /
+                  c->element,
+              c);
+  c->nchunks = (uint32_t)((c->count + c->chunk - 1) / c->chunk);
+  c->nsteps = c->nchunks + c->two_shot;
+  c->signature = signature_of(c);
+  return true;
 }
 
 void shmi_call_text(const struct shmi_call_id *id, char *text, size_t bytes) {

@@ -99,7 +99,23 @@ void shmi_watchdog_look(shmccl_comm_t *comm) {
   if (shmi_abort_notice(comm, known ? &call : NULL)) shmi_note32(&notice->leave, 1);
 }
 
+/* A large call that is captured runs as a kernel, and waits for other words than an eager one. */
+static void look_at_captures(shmccl_comm_t *comm) {
+  const uint64_t mine = shmi_peek64(&shmi_control_of(&comm->world, comm->rank)->counts.large);
+  char message[256];
+  for (int peer = 0; peer < comm->nranks; peer++) {
+    if (!shmi_large_differ(mine, shmi_peek64(&shmi_control_of(&comm->world, peer)->counts.large))) continue;
+    snprintf(message, sizeof message,
+             "ranks disagree: of rank %d and rank %d one has captured a call of %llu bytes or more that the other made "
+             "outside a capture: all ranks must capture it, or none",
+             comm->rank, peer, (unsigned long long)comm->options.engine_bytes);
+    shmi_abort_note(comm, SHMCCL_ERROR_MISMATCH, peer, NULL, message);
+    return;
+  }
+}
+
 static void look_at_peers(shmccl_comm_t *comm) {
+  look_at_captures(comm);
   if (is_missed(comm)) shmi_note32(&comm->device->notice->leave, 1);
 }
 

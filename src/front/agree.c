@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "mem/gpu.h"
+#include "comm/device.h"
 #include "topo/peers.h"
 #include "topo/topo.h"
 
@@ -98,13 +98,15 @@ static shmccl_result_t compare(const struct shmi_front_comm *comm, enum verdict 
   return settle(verdict, control);
 }
 
-/* A part of the meeting's communicator with the same ranks: its creation ends with the meeting, if a rank dies. */
+/* A part of the meeting's communicator with the same ranks: its creation ends with the meeting, if a rank dies.
+ * Programs that use NCCL look at data without asking it for errors: what is aborted must not look like a result. */
 static shmccl_result_t make_engine(const struct shmi_front_comm *comm, shmccl_comm_t *control, shmccl_comm_t **engine) {
   shmccl_config_t config = SHMCCL_CONFIG_INITIALIZER;
   config.memory = SHMCCL_MEMORY_CUDA;
   const int before = shmi_gpu_choose(comm->device);
   shmccl_result_t result = shmccl_comm_split(control, 0, comm->rank, engine, &config);
   shmi_gpu_choose(before);
+  if (result == SHMCCL_SUCCESS) shmi_device_trap(*engine);
   return result;
 }
 

@@ -115,19 +115,43 @@ static void decide_all(struct shmi_front_comm *const *comms, size_t count) {
   free(deciders);
 }
 
+/* A non-blocking one, whatever the call that made something of it returned. */
+static bool is_busy(const struct shmi_front_comm *comm) {
+  const struct shmi_nccl *nccl = shmi_nccl_real();
+  nccl_result_t state = NCCL_SUCCESS;
+  return comm && nccl->CommGetAsyncError && nccl->CommGetAsyncError(comm->handle, &state) == NCCL_SUCCESS &&
+         state == NCCL_IN_PROGRESS;
+}
+
+/* NULL: it is not there: a split without this rank; or the parent is busy with it, and it will come when that is not.
+ */
+static struct shmi_front_comm *enter(const struct shmi_birth *birth) {
+  const bool may_come = is_busy(birth->parent);
+  const nccl_comm_t handle = shmi_front_at(birth->place);
+  if (handle) return shmi_front_enter(handle, birth->id);
+  if (may_come) shmi_front_expect(birth->parent, birth->place, birth->id);
+  return NULL;
+}
+
 void shmi_births_end(const struct shmi_birth *births, size_t count, nccl_result_t result) {
   struct shmi_front_comm **comms = calloc(count + 1, sizeof(struct shmi_front_comm *));
   size_t known = 0;
-  if (comms && (result == NCCL_SUCCESS || result == NCCL_IN_PROGRESS)) {
-    for (size_t i = 0; i < count; i++) {
-      nccl_comm_t handle = *births[i].place; /* NULL: a split without this rank */
-      struct shmi_front_comm *comm = handle ? shmi_front_enter(handle, births[i].id) : NULL;
-      if (comm) comms[known++] = comm;
-    }
-    if (result == NCCL_SUCCESS) decide_all(comms, known);
+  for (size_t i = 0; i < count && comms && (result == NCCL_SUCCESS || result == NCCL_IN_PROGRESS); i++) {
+    struct shmi_front_comm *comm = enter(&births[i]);
+    if (comm) comms[known++] = comm;
   }
+  if (result == NCCL_SUCCESS) decide_all(comms, known);
   for (size_t i = 0; i < known; i++) shmi_front_release(comms[i]);
+  for (size_t i = 0; i < count; i++) shmi_front_release(births[i].parent);
   free(comms);
+}
+
+void shmi_births_of(struct shmi_front_comm *parent) {
+  struct shmi_front_comm *comm;
+  while ((comm = shmi_front_next_expected(parent))) {
+    shmi_birth_is_over(comm);
+    shmi_front_release(comm);
+  }
 }
 
 bool shmi_birth_is_over(struct shmi_front_comm *comm) {
@@ -137,9 +161,7 @@ bool shmi_birth_is_over(struct shmi_front_comm *comm) {
   return shmi_front_look(comm, &engine);
 }
 
-void shmi_birth_finish(struct shmi_front_comm *comm) {
-  if (!shmi_birth_is_over(comm)) shmi_front_await(comm);
-}
+bool shmi_birth_finish(struct shmi_front_comm *comm) { return !shmi_birth_is_over(comm) && shmi_front_await(comm); }
 
 /* ---- whether at all ---------------------------------------------------------------------------------------------- */
 
@@ -174,12 +196,19 @@ bool shmi_front_wanted(void) {
 /* ---- NCCL's calls ------------------------------------------------------------------------------------------------ */
 
 /* NCCL has been asked, with this result; in a group that says nothing yet. */
-static nccl_result_t born(nccl_comm_t *place, const uint8_t id[SHMI_ID_BYTES], nccl_result_t result) {
-  struct shmi_birth birth = {.place = place};
+static nccl_result_t born_of(struct shmi_front_comm *parent, nccl_comm_t *place, const uint8_t id[SHMI_ID_BYTES],
+                             nccl_result_t result) {
+  struct shmi_birth birth = {.place = place, .parent = parent};
   memcpy(birth.id, id, SHMI_ID_BYTES);
-  if (result != NCCL_SUCCESS && result != NCCL_IN_PROGRESS) return result;
-  if (!shmi_group_put_birth(&birth)) shmi_births_end(&birth, 1, result);
+  if (result != NCCL_SUCCESS && result != NCCL_IN_PROGRESS)
+    shmi_front_release(parent);
+  else if (!shmi_group_put_birth(&birth))
+    shmi_births_end(&birth, 1, result);
   return result;
+}
+
+static nccl_result_t born(nccl_comm_t *place, const uint8_t id[SHMI_ID_BYTES], nccl_result_t result) {
+  return born_of(NULL, place, id, result);
 }
 
 nccl_result_t ncclCommInitRank(nccl_comm_t *comm, int nranks, nccl_unique_id_t unique, int rank) {
@@ -234,8 +263,7 @@ nccl_result_t ncclCommSplit(nccl_comm_t comm, int color, int key, nccl_comm_t *n
   nccl_result_t result = SHMI_NCCL_CALL(nccl, CommSplit, (comm, color, key, newcomm, config));
   if (!parent) return result;
   id_of_split(parent, color, id);
-  shmi_front_release(parent);
-  return born(newcomm, id, result);
+  return born_of(parent, newcomm, id, result);
 }
 
 nccl_result_t ncclCommShrink(nccl_comm_t comm, int *excluded, int nexcluded, nccl_comm_t *newcomm, void *config,
@@ -246,12 +274,9 @@ nccl_result_t ncclCommShrink(nccl_comm_t comm, int *excluded, int nexcluded, ncc
   if (parent && flags & NCCL_SHRINK_ABORT) shmi_front_abort(parent); /* what is under way must end for NCCL, too */
   nccl_result_t result = SHMI_NCCL_CALL(nccl, CommShrink, (comm, excluded, nexcluded, newcomm, config, flags));
   if (!parent) return result;
-  if (excluded && nexcluded > 0) {
-    id_of_shrink(parent, excluded, nexcluded, id);
-    born(newcomm, id, result);
-  }
-  shmi_front_release(parent);
-  return result;
+  if (!excluded || nexcluded < 1) return shmi_front_release(parent), result;
+  id_of_shrink(parent, excluded, nexcluded, id);
+  return born_of(parent, newcomm, id, result);
 }
 
 SHMI_SECOND_NAME(CommInitRank)

@@ -18,20 +18,29 @@ nccl_result_t shmi_front_make(struct shmi_front_comm *comm, const struct shmi_fr
   return result;
 }
 
-static enum shmi_front_way choose(struct shmi_front_comm *comm, const struct shmi_front_call *call) {
+/* It is decided, or was waited for. False: it was aborted meanwhile, and cannot be given to NCCL either. */
+static bool choose(struct shmi_front_comm *comm, const struct shmi_front_call *call, enum shmi_front_way *way) {
   shmccl_comm_t *engine;
   if (!shmi_front_look(comm, &engine)) {
-    shmi_birth_finish(comm);
+    if (shmi_birth_finish(comm)) return false;
     shmi_front_look(comm, &engine);
   }
-  return engine ? shmi_front_way_of(call, comm->nranks) : SHMI_FRONT_NOT_AGREED;
+  *way = engine ? shmi_front_way_of(call, comm->nranks) : SHMI_FRONT_NOT_AGREED;
+  return true;
+}
+
+static nccl_result_t refuse(struct shmi_front_comm *comm) {
+  shmi_front_release(comm);
+  return shmi_front_error(NCCL_INVALID_USAGE, "shmccl: the communicator was aborted or revoked while this call waited "
+                                              "for its ranks to agree");
 }
 
 /* False: it is NCCL's. */
 static bool divert(nccl_comm_t handle, const struct shmi_front_call *call, nccl_result_t *result) {
   struct shmi_front_comm *comm = shmi_front_hold(handle);
+  enum shmi_front_way way;
   if (!comm) return false;
-  const enum shmi_front_way way = choose(comm, call);
+  if (!choose(comm, call, &way)) return *result = refuse(comm), true;
   if (way != SHMI_FRONT_DIVERTED) return shmi_front_count(comm, way, shmi_front_bytes(call)), false;
   *result = shmi_group_is_open() ? shmi_group_put_call(comm, call) : shmi_front_make(comm, call);
   return true;

@@ -2,7 +2,7 @@
  * divert.c - the table of what the engine takes.
  *
  * It is short because nothing has been measured on a GPU yet: what the engine computes as NCCL does, it takes at every
- * size. Send and receive stay with NCCL until they are measured. So do
+ * size. Send and receive stay with NCCL (docs/front.md says why). So do
  *   operators of a program's own (ncclRedOpCreatePreMulSum): their factor may lie in device memory;
  *   minima and maxima of floats: NCCL's answer for NaN is not the engine's;
  *   fp8 reductions: the engine saturates;

@@ -7,9 +7,8 @@
 /* An error of the engine that nobody has reported yet. */
 static nccl_result_t engine_state(struct shmi_front_comm *comm) {
   shmccl_result_t state = SHMCCL_SUCCESS;
-  shmccl_comm_t *engine;
+  shmccl_comm_t *engine = shmi_front_engine_of(comm);
   char text[160];
-  shmi_front_look(comm, &engine);
   if (!engine || shmccl_comm_get_async_error(engine, &state) != SHMCCL_SUCCESS || state == SHMCCL_SUCCESS)
     return NCCL_SUCCESS;
   snprintf(text, sizeof text, "shmccl, rank %d of %d: %s (its log says more)", comm->rank, comm->nranks,
@@ -19,6 +18,7 @@ static nccl_result_t engine_state(struct shmi_front_comm *comm) {
 
 /* NCCL's state of it, and if that is well the front's. */
 static void add_own_state(struct shmi_front_comm *comm, nccl_result_t *state) {
+  if (*state == NCCL_SUCCESS) shmi_births_of(comm);
   if (*state == NCCL_SUCCESS && !shmi_birth_is_over(comm)) *state = NCCL_IN_PROGRESS;
   if (*state != NCCL_SUCCESS && *state != NCCL_IN_PROGRESS) return;
   const nccl_result_t own = engine_state(comm);
@@ -39,7 +39,7 @@ nccl_result_t ncclCommGetAsyncError(nccl_comm_t handle, nccl_result_t *state) {
 nccl_result_t ncclCommAbort(nccl_comm_t handle) {
   const struct shmi_nccl *nccl = shmi_nccl_real();
   struct shmi_front_comm *comm = shmi_front_leave(handle);
-  if (comm) shmi_front_abort(comm);
+  if (comm) shmi_front_abort_last(comm);
   const nccl_result_t result = SHMI_NCCL_CALL(nccl, CommAbort, (handle));
   shmi_front_release(comm);
   return result;
@@ -55,7 +55,7 @@ nccl_result_t ncclCommDestroy(nccl_comm_t handle) {
 nccl_result_t ncclCommFinalize(nccl_comm_t handle) {
   const struct shmi_nccl *nccl = shmi_nccl_real();
   struct shmi_front_comm *comm = shmi_front_hold(handle);
-  if (comm) shmi_front_stop(comm);
+  if (comm) shmi_front_finalize(comm);
   shmi_front_release(comm);
   return SHMI_NCCL_CALL(nccl, CommFinalize, (handle));
 }

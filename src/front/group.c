@@ -36,6 +36,8 @@ bool shmi_group_put_birth(const struct shmi_birth *birth) {
   if (grow(&births, &group.births_capacity, group.nbirths, sizeof *birth)) {
     group.births = births;
     group.births[group.nbirths++] = *birth;
+  } else {
+    shmi_front_release(birth->parent);
   }
   return true;
 }
@@ -65,6 +67,10 @@ static nccl_result_t make_calls(void) {
 static void drop_calls(void) {
   for (size_t i = 0; i < group.ncalls; i++) shmi_front_release(group.calls[i].comm);
   group.ncalls = 0;
+}
+
+static void drop_births(void) {
+  for (size_t i = 0; i < group.nbirths; i++) shmi_front_release(group.births[i].parent);
 }
 
 /* A thread may end after any group: nothing is kept for its next one. */
@@ -106,6 +112,7 @@ nccl_result_t ncclGroupSimulateEnd(void *info) {
     return result;
   }
   drop_calls();
+  drop_births();
   clear();
   return result;
 }

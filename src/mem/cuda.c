@@ -24,6 +24,10 @@ struct shmi_gpu {
     unsigned long long capture; /* 0: none yet; eager: 1 */
   } eager, captured;
   bool unmarked; /* something was launched that no event stands for */
+  struct {       /* enum shmi_queue, but for COMPUTE; NULL: not opened */
+    cudaStream_t up, down;
+    cudaEvent_t joint;
+  } engines;
 };
 
 /* ---- the device -------------------------------------------------------------------------------------------------- */
@@ -65,15 +69,19 @@ bool shmi_gpu_in_use(void) {
   return active;
 }
 
+static cudaError_t load_kernels_of(shmccl_datatype_t type, shmccl_redop_t op) {
+  struct cudaFuncAttributes attributes;
+  cudaError_t error = cudaFuncGetAttributes(&attributes, shmi_kernel_of(type, op));
+  return error == cudaSuccess ? cudaFuncGetAttributes(&attributes, shmi_kernel_of_sums(type, op)) : error;
+}
+
 static cudaError_t load_kernels(void) {
   struct cudaFuncAttributes attributes;
-  for (int type = 0; type < SHMCCL_DATATYPE_COUNT; type++)
-    for (int op = 0; op < SHMCCL_REDOP_COUNT; op++) {
-      cudaError_t error =
-          cudaFuncGetAttributes(&attributes, shmi_kernel_of((shmccl_datatype_t)type, (shmccl_redop_t)op));
-      if (error != cudaSuccess) return error;
-    }
-  return cudaFuncGetAttributes(&attributes, shmi_kernel_of_groups());
+  cudaError_t error = cudaFuncGetAttributes(&attributes, shmi_kernel_of_groups());
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, shmi_kernel_of_meetings());
+  for (int i = 0; i < SHMCCL_DATATYPE_COUNT * SHMCCL_REDOP_COUNT && error == cudaSuccess; i++)
+    error = load_kernels_of((shmccl_datatype_t)(i / SHMCCL_REDOP_COUNT), (shmccl_redop_t)(i % SHMCCL_REDOP_COUNT));
+  return error;
 }
 
 static shmccl_result_t prepare(struct shmi_gpu *g) {
@@ -112,6 +120,9 @@ void shmi_gpu_close(struct shmi_gpu *g) {
   if (g->eager.event) cudaEventDestroy(g->eager.event);
   if (g->captured.event) cudaEventDestroy(g->captured.event);
   if (g->stream) cudaStreamDestroy(g->stream);
+  if (g->engines.up) cudaStreamDestroy(g->engines.up);
+  if (g->engines.down) cudaStreamDestroy(g->engines.down);
+  if (g->engines.joint) cudaEventDestroy(g->engines.joint);
   cudaGetLastError();
   free(g);
 }
@@ -243,16 +254,94 @@ static cudaError_t launch_group(struct shmi_group *g, cudaStream_t stream) {
   return cudaLaunchKernel(shmi_kernel_of_groups(), grid, block, arguments, 0, stream);
 }
 
+/* ---- copy engines ------------------------------------------------------------------------------------------------ */
+
+static cudaError_t open_engines(struct shmi_gpu *g) {
+  cudaError_t error = cudaEventCreateWithFlags(&g->engines.joint, cudaEventDisableTiming);
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&g->engines.up, cudaStreamNonBlocking);
+  return error == cudaSuccess ? cudaStreamCreateWithFlags(&g->engines.down, cudaStreamNonBlocking) : error;
+}
+
+shmccl_result_t shmi_gpu_open_engines(struct shmi_gpu *g) {
+  struct scope scope = {.device = g->device};
+  cudaError_t error = enter(&scope, g->device);
+  if (error == cudaSuccess) error = open_engines(g);
+  leave(&scope, g->device);
+  return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "making streams for copies");
+}
+
+static cudaError_t launch_sum(const struct shmi_carry *carry, const struct shmi_task *t, cudaStream_t stream) {
+  enum { BYTES_PER_BLOCK = 16 << 10, BLOCKS_MOST = 64 };
+  const struct shmi_call *c = &carry->meeting.launch.call;
+  const struct shmi_world *slots = &carry->engines.slots;
+  struct shmi_sum sum = {.launch = carry->meeting.launch, .to = t->to, .own = t->from, .count = t->bytes / c->element};
+  void *arguments[] = {&sum};
+  const size_t blocks = (t->bytes + BYTES_PER_BLOCK - 1) / BYTES_PER_BLOCK;
+  const dim3 grid = {blocks < BLOCKS_MOST ? (unsigned)blocks : BLOCKS_MOST, 1, 1}, block = {SHMI_SUM_THREADS, 1, 1};
+  sum.launch.world = (struct shmi_world){.rank = slots->rank,
+                                         .nranks = slots->nranks,
+                                         .staging = carry->engines.scratch,
+                                         .staging_stride = c->lane_stride};
+  return cudaLaunchKernel(shmi_kernel_of_sums((shmccl_datatype_t)c->id.datatype, (shmccl_redop_t)c->id.op), grid, block,
+                          arguments, 0, stream);
+}
+
+static cudaError_t launch_meeting(const struct shmi_carry *carry, const struct shmi_task *t, cudaStream_t stream) {
+  struct shmi_meeting meeting = carry->meeting;
+  void *arguments[] = {&meeting};
+  const dim3 grid = {1, 1, 1}, block = {SHMI_MEETING_THREADS, 1, 1};
+  meeting.step = t->step;
+  return cudaLaunchKernel(shmi_kernel_of_meetings(), grid, block, arguments, 0, stream);
+}
+
+/* The event is recorded and waited for at once, so that one will do. */
+static cudaError_t join(const struct shmi_gpu *g, cudaStream_t stream, cudaStream_t other) {
+  cudaError_t error = cudaEventRecord(g->engines.joint, other);
+  return error == cudaSuccess ? cudaStreamWaitEvent(stream, g->engines.joint, 0) : error;
+}
+
+static cudaError_t enqueue_task(const struct shmi_gpu *g, const struct shmi_carry *carry, const struct shmi_task *t,
+                                cudaStream_t stream) {
+  static const enum cudaMemcpyKind kinds[] = {cudaMemcpyDeviceToDevice, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost};
+  const cudaStream_t streams[] = {stream, g->engines.up, g->engines.down};
+  switch (t->kind) {
+  case SHMI_TASK_COPY: return cudaMemcpyAsync(t->to, t->from, t->bytes, kinds[t->queue], streams[t->queue]);
+  case SHMI_TASK_JOIN: return join(g, streams[t->queue], streams[t->other]);
+  case SHMI_TASK_SUM: return launch_sum(carry, t, stream);
+  default: return launch_meeting(carry, t, stream);
+  }
+}
+
+/* What is enqueued in part would never be joined: only the device as a whole can be waited for then. */
+static cudaError_t enqueue_turns(struct shmi_gpu *g, const struct shmi_carry *carry, cudaStream_t stream) {
+  const struct shmi_call *c = &carry->meeting.launch.call;
+  struct shmi_turn turn;
+  bool begun = false;
+  for (uint32_t number = 0; number <= c->nsteps; number++) {
+    shmi_turn_make(&turn, &carry->engines, c, carry->meeting.step, number);
+    for (int i = 0; i < turn.ntasks; i++) {
+      const cudaError_t error = enqueue_task(g, carry, &turn.tasks[i], stream);
+      if (error != cudaSuccess) return g->unmarked |= begun, error;
+      begun = true;
+    }
+  }
+  return cudaSuccess;
+}
+
+/* ---- launches ---------------------------------------------------------------------------------------------------- */
+
 /* Work on a stream, between what it has to follow and the mark for what follows it. */
 struct work {
-  struct shmi_launch *launch; /* or a copy */
-  struct shmi_group *group;   /* that the launch is of, or NULL */
+  struct shmi_launch *launch;     /* or: */
+  const struct shmi_carry *carry; /* or a copy */
+  struct shmi_group *group;       /* that the launch is of, or NULL */
   void *to;
   const void *from;
   size_t bytes;
 };
 
-static cudaError_t enqueue(const struct work *w, cudaStream_t stream) {
+static cudaError_t enqueue(struct shmi_gpu *g, const struct work *w, cudaStream_t stream) {
+  if (w->carry) return enqueue_turns(g, w->carry, stream);
   if (w->group) return launch_group(w->group, stream);
   if (w->launch) return launch_kernel(w->launch, stream);
   return cudaMemcpyAsync(w->to, w->from, w->bytes, cudaMemcpyDeviceToDevice, stream);
@@ -266,7 +355,7 @@ static cudaError_t submit(struct shmi_gpu *g, const struct work *w, cudaStream_t
   const unsigned long long order = capture ? capture : 1;
   if (w->launch && capture) w->launch->trap = 1;
   error = follow(last, order, stream);
-  if (error == cudaSuccess) error = enqueue(w, stream);
+  if (error == cudaSuccess) error = enqueue(g, w, stream);
   if (error != cudaSuccess) return error;
   error = mark(last, order, stream);
   g->unmarked |= error != cudaSuccess;
@@ -290,6 +379,21 @@ shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *g, struct shmi_group *gro
   return submit_here(g, &(struct work){.launch = &group->launch, .group = group}, stream, "launching send and recv");
 }
 
+shmccl_result_t shmi_gpu_carry(struct shmi_gpu *g, const struct shmi_carry *carry, void *stream) {
+  return submit_here(g, &(struct work){.carry = carry}, stream, "launching a collective");
+}
+
+shmccl_result_t shmi_gpu_is_captured(const struct shmi_gpu *g, void *stream, bool *captured) {
+  struct scope scope = {.device = g->device};
+  unsigned long long capture = 0;
+  cudaError_t error = enter(&scope, g->device);
+  if (error == cudaSuccess) error = capture_of(stream, &capture);
+  leave(&scope, g->device);
+  if (error != cudaSuccess) return report(error, "launching a collective");
+  *captured = capture != 0;
+  return SHMCCL_SUCCESS;
+}
+
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *g, void *to, const void *from, size_t bytes, void *stream) {
   return submit_here(g, &(struct work){.to = to, .from = from, .bytes = bytes}, stream, "copying on the device");
 }
@@ -302,6 +406,13 @@ shmccl_result_t shmi_gpu_finish(struct shmi_gpu *g) {
   if (error == cudaSuccess) error = cudaEventSynchronize(g->eager.event);
   leave(&scope, g->device);
   return error == cudaSuccess ? SHMCCL_SUCCESS : report(error, "waiting for send and recv");
+}
+
+bool shmi_gpu_is_idle(const struct shmi_gpu *g) {
+  if (g->captured.capture || g->unmarked) return false;
+  const cudaError_t error = g->eager.capture ? cudaEventQuery(g->eager.event) : cudaSuccess;
+  cudaGetLastError();
+  return error == cudaSuccess;
 }
 
 /* An error that does not end with the call that met it comes back in every later one. */

@@ -9,18 +9,26 @@ foreach(arch ${SHMCCL_CUDA_ARCHITECTURES})
 endforeach()
 list(GET SHMCCL_CUDA_ARCHITECTURES -1 newest)
 list(APPEND gencode -gencode arch=compute_${newest},code=compute_${newest})
+set(SHMCCL_GENCODE ${gencode} CACHE INTERNAL "nvcc's flags for these")
 
-set(kernels)
-foreach(part integer float messages)
-  set(source ${CMAKE_CURRENT_SOURCE_DIR}/coll/kernels_${part}.cu)
-  set(object ${CMAKE_CURRENT_BINARY_DIR}/kernels_${part}.o)
-  add_custom_command(OUTPUT ${object}
-    COMMAND ${SHMCCL_NVCC} ${gencode} -std=c++17 -O3 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics,-fno-exceptions
-      -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR} -MD -MF ${object}.d -c ${source} -o ${object}
-    DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels: ${part}" VERBATIM)
-  list(APPEND kernels ${object})
-endforeach()
-add_custom_target(shmccl_kernels DEPENDS ${kernels})
+# The kernels' objects in the calling folder: their list in `result`, to be built first by the target `target`; with more flags.
+function(shmccl_compile_kernels target result)
+  set(src ${PROJECT_SOURCE_DIR}/src)
+  set(kernels)
+  foreach(part integer float messages)
+    set(source ${src}/coll/kernels_${part}.cu)
+    set(object ${CMAKE_CURRENT_BINARY_DIR}/${target}_${part}.o)
+    add_custom_command(OUTPUT ${object}
+      COMMAND ${SHMCCL_NVCC} ${SHMCCL_GENCODE} -std=c++17 -O3 -fmad=false
+        -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics,-fno-exceptions ${ARGN}
+        -I${PROJECT_SOURCE_DIR}/include -I${src} -MD -MF ${object}.d -c ${source} -o ${object}
+      DEPENDS ${source} DEPFILE ${object}.d COMMENT "Compiling kernels: ${part}" VERBATIM)
+    list(APPEND kernels ${object})
+  endforeach()
+  add_custom_target(${target} DEPENDS ${kernels})
+  set(${result} ${kernels} PARENT_SCOPE)
+endfunction()
+shmccl_compile_kernels(shmccl_kernels kernels)
 
 get_filename_component(toolkit ${SHMCCL_NVCC} DIRECTORY)
 find_library(SHMCCL_CUDART cudart_static REQUIRED HINTS ${toolkit}/../lib64 ${toolkit}/../targets/x86_64-linux/lib

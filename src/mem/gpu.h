@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 
+#include "coll/engine.h"
 #include "coll/launch.h"
 #include "shmccl.h"
 #include "topo/peers.h"
@@ -69,7 +70,8 @@ shmccl_result_t shmi_gpu_kind_of(const struct shmi_gpu *gpu, const void *p, enum
 /* ---- work -------------------------------------------------------------------------------------------------------- */
 
 /* Launches a kernel behind everything that was launched through this hold before, on whatever stream; under capture,
- * behind what the same capture holds. Sets launch->trap under capture: nobody looks at a status between replays. */
+ * behind what the same capture holds. Also sets launch->trap under capture: nobody looks at a status between replays.
+ */
 shmccl_result_t shmi_gpu_launch(struct shmi_gpu *gpu, struct shmi_launch *launch, void *stream);
 shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *gpu, struct shmi_group *group, void *stream);
 /* A stream for launches that the calling thread waits for: behind nothing of the caller's. */
@@ -79,6 +81,23 @@ shmccl_result_t shmi_gpu_finish(struct shmi_gpu *gpu);
 /* Launches a copy within the device, as above. */
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream);
 
+/* ---- copy engines ------------------------------------------------------------------------------------------------ */
+
+/* What a call by copy engines is enqueued from. */
+struct shmi_carry {
+  struct shmi_engines engines;
+  struct shmi_meeting meeting; /* whose launch has the call; step: the newest before the call */
+};
+
+/* Makes the streams for copies: before the first of these calls. */
+shmccl_result_t shmi_gpu_open_engines(struct shmi_gpu *gpu);
+/* Enqueues a call by copy engines, between the launches before and behind it, on a stream that is not captured. If that
+ * fails when a part is enqueued already, what was launched cannot be followed any more. */
+shmccl_result_t shmi_gpu_carry(struct shmi_gpu *gpu, const struct shmi_carry *carry, void *stream);
+shmccl_result_t shmi_gpu_is_captured(const struct shmi_gpu *gpu, void *stream, bool *captured);
+
+/* Whether nothing that was launched is under way any more. False where that cannot be told: graphs may be replayed. */
+bool shmi_gpu_is_idle(const struct shmi_gpu *gpu);
 /* Whether the device is beyond use, or what was launched cannot be followed any more. */
 bool shmi_gpu_is_lost(const struct shmi_gpu *gpu);
 

@@ -44,7 +44,15 @@ shmccl_result_t shmi_gpu_launch_group(struct shmi_gpu *gpu, struct shmi_group *g
 shmccl_result_t shmi_gpu_copy(struct shmi_gpu *gpu, void *to, const void *from, size_t bytes, void *stream) {
   return (void)gpu, (void)to, (void)from, (void)bytes, (void)stream, unreachable();
 }
+shmccl_result_t shmi_gpu_open_engines(struct shmi_gpu *gpu) { return (void)gpu, unreachable(); }
+shmccl_result_t shmi_gpu_carry(struct shmi_gpu *gpu, const struct shmi_carry *carry, void *stream) {
+  return (void)gpu, (void)carry, (void)stream, unreachable();
+}
+shmccl_result_t shmi_gpu_is_captured(const struct shmi_gpu *gpu, void *stream, bool *captured) {
+  return (void)gpu, (void)stream, (void)captured, unreachable();
+}
 void *shmi_gpu_own_stream(const struct shmi_gpu *gpu) { return (void)gpu, NULL; }
 shmccl_result_t shmi_gpu_finish(struct shmi_gpu *gpu) { return (void)gpu, unreachable(); }
+bool shmi_gpu_is_idle(const struct shmi_gpu *gpu) { return (void)gpu, true; }
 bool shmi_gpu_is_lost(const struct shmi_gpu *gpu) { return (void)gpu, false; }
 const char *shmi_gpu_wait(const struct shmi_gpu *gpu, bool patiently) { return (void)gpu, (void)patiently, "no CUDA"; }

@@ -3,29 +3,12 @@
 
 #include <string.h>
 
+#include "comm/helpers.h"
 #include "topo/topo.h"
 
 /* Busy at once in a rank: the application's thread, NCCL's progress thread, the worker. With fewer CPUs the kernel does
  * better than a fixed choice. */
 enum { BUSY_THREADS = 3 };
-
-static bool share(const uint8_t *a, const uint8_t *b) {
-  for (int i = 0; i < SHMI_CPU_MASK_BYTES; i++)
-    if (a[i] & b[i]) return true;
-  return false;
-}
-
-int shmi_helper_group(const uint8_t (*masks)[SHMI_CPU_MASK_BYTES], int nranks, int rank, int *place) {
-  int size = 0, before = 0;
-  for (int r = 0; r < nranks; r++) {
-    const bool equal = !memcmp(masks[r], masks[rank], SHMI_CPU_MASK_BYTES);
-    if (!equal && share(masks[r], masks[rank])) return 0;
-    size += equal;
-    before += equal && r < rank;
-  }
-  *place = before;
-  return size;
-}
 
 int shmi_helper_cpu(const shmccl_comm_t *comm) {
   uint8_t masks[SHMCCL_MAX_RANKS][SHMI_CPU_MASK_BYTES];

@@ -12,8 +12,4 @@
 /* The CPU for this rank's worker, -1: leave it to the kernel. */
 int shmi_helper_cpu(const shmccl_comm_t *comm);
 
-/* How many of the masks (a bit per CPU) are equal to that of `rank`; *place says how many of those are of ranks before
- * it. 0 if another mask shares CPUs with it: then nobody can tell who should take which. */
-int shmi_helper_group(const uint8_t (*masks)[SHMI_CPU_MASK_BYTES], int nranks, int rank, int *place);
-
 #endif

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/hash.h"
 #include "base/options.h"
 #include "base/tuning.h"
 #include "plugin/device.h"
@@ -41,20 +42,28 @@ static struct {
   uint64_t hash;
 } table;
 
-static void mix(const void *data, size_t bytes) {
-  for (const uint8_t *b = data, *end = b + bytes; b < end; b++) table.hash = (table.hash ^ *b) * 0x100000001b3ull;
-}
-
 /* Field by field: between them lies what nobody wrote. */
-static void mix_tuning(const struct shmi_tuning *t) {
-  mix(&t->copy_gbs, sizeof t->copy_gbs);
+static void add_tuning(struct shmi_hash *h, const struct shmi_tuning *t) {
+  shmi_hash_add(h, &t->copy_gbs, sizeof t->copy_gbs);
   for (int i = 0; i < t->nsets; i++) {
-    mix(&t->sets[i].nranks, sizeof t->sets[i].nranks);
+    shmi_hash_add(h, &t->sets[i].nranks, sizeof t->sets[i].nranks);
     for (int k = 0; k < t->sets[i].npoints; k++) {
-      mix(&t->sets[i].points[k].bytes, sizeof t->sets[i].points[k].bytes);
-      mix(&t->sets[i].points[k].us, sizeof t->sets[i].points[k].us);
+      shmi_hash_add(h, &t->sets[i].points[k].bytes, sizeof t->sets[i].points[k].bytes);
+      shmi_hash_add(h, &t->sets[i].points[k].us, sizeof t->sets[i].points[k].us);
     }
   }
+}
+
+static uint64_t hash_of_table(void) {
+  uint8_t hash[SHMI_HASH_BYTES];
+  uint64_t beginning;
+  struct shmi_hash h = shmi_hash_begin("tuner");
+  shmi_hash_add(&h, &(uint32_t){MODEL}, sizeof(uint32_t));
+  shmi_hash_add(&h, &table.on, sizeof table.on);
+  if (table.measured) add_tuning(&h, &table.tuning);
+  shmi_hash_end(h, hash);
+  memcpy(&beginning, hash, sizeof beginning);
+  return beginning;
 }
 
 /* A setting that is nonsense is warned about, and is no reason to fail. */
@@ -69,10 +78,7 @@ static void load(void) {
   table.on = is_on();
   if (path) table.measured = shmi_tuning_read(path, &table.tuning, message) == 0;
   if (path && !table.measured) shmi_log_error("%s; the tuner goes by its built-in costs", message);
-  table.hash = 0xcbf29ce484222325ull;
-  mix(&(uint32_t){MODEL}, sizeof(uint32_t));
-  mix(&table.on, sizeof table.on);
-  if (table.measured) mix_tuning(&table.tuning);
+  table.hash = hash_of_table();
 }
 
 uint64_t shmi_tuner_hash(void) {
@@ -154,9 +160,7 @@ double shmi_tuner_cost(int nranks, nccl_func_t func, int algorithm, int protocol
   return -1;
 }
 
-/* ---- whether to tune
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- whether to tune --------------------------------------------------------------------------------------------- */
 
 /* Another network than ours carries the traffic if the user says so, or on several hosts. */
 static bool carries_traffic(void) {

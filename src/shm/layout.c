@@ -14,8 +14,11 @@ enum { PACKET_BYTES = 24 << 10, CHANNEL_SLOT_MOST = 128 << 10, CHANNEL_SLOT_LEAS
 /* Of a message slot: what a block moves in one go; with four of them under way a link is full. */
 enum { DEVICE_PAIR_MOST = 64 << 10, DEVICE_PAIR_LEAST = 4 << 10 };
 
+/* Of copy engines: a turn's worth. Copies of less than some 100 KiB cost more to start than to make. */
+enum { ENGINE_SLOT_MOST = 4 << 20, ENGINE_SLOT_LEAST = 256 << 10 };
+
 /* Every rank registers everybody's device staging: what the processes of a communicator pin together. */
-static const uint64_t DEVICE_BYTES_MOST = 160 << 20;
+static const uint64_t DEVICE_BYTES_MOST = 160 << 20, ENGINE_BYTES_MOST = 64 << 20;
 
 static uint64_t round_down(uint64_t value, uint64_t unit) { return value / unit * unit; }
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -94,6 +97,19 @@ static uint64_t lay_device(struct shmi_header *h, uint64_t n, uint64_t staging_b
   return shmi_layout_device_bytes(h, channels);
 }
 
+size_t shmi_layout_engine_bytes(const struct shmi_header *h) { return h->nranks * 2 * h->engine_slot_bytes; }
+
+/* Copy engines get as much at most, of the staging_bytes that are `left`; nothing with few channels. */
+static uint64_t lay_engines(struct shmi_header *h, uint64_t n, uint64_t staging_bytes, uint64_t left) {
+  const uint64_t most = smaller(staging_bytes / 4, ENGINE_BYTES_MOST / n);
+  const uint64_t budget = smaller(most, left - shmi_layout_least_staging((int)n));
+  const uint64_t slot = smaller(budget / n / 2, ENGINE_SLOT_MOST);
+  if (!h->channels || slot < ENGINE_SLOT_LEAST) return 0;
+  h->engine_lane_bytes = round_down(slot / (n + 1), SHMI_PAGE);
+  h->engine_slot_bytes = h->engine_lane_bytes * (n + 1);
+  return shmi_layout_engine_bytes(h);
+}
+
 int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, const shmi_options_t *options) {
   uint64_t n = (uint64_t)nranks;
   if (staging_bytes < shmi_layout_least_staging(nranks)) return 0;
@@ -104,6 +120,7 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   h->nranks = (uint32_t)n;
   h->budget_bytes = staging_bytes;
   staging_bytes -= lay_device(h, n, staging_bytes);
+  staging_bytes -= lay_engines(h, n, h->budget_bytes, staging_bytes);
   h->pair_bytes = choose_pair_bytes(n, staging_bytes);
   h->pair_places = choose_pair_places(n, staging_bytes, h->pair_bytes);
   const uint64_t for_pairs = pair_bytes_total(n, h->pair_places, h->pair_bytes);
@@ -117,7 +134,8 @@ int shmi_layout_make(struct shmi_header *h, int nranks, uint64_t staging_bytes, 
   h->staging_offset = shmi_layout_control_bytes(nranks);
   h->staging_stride = 2 * h->slot_bytes + for_pairs;
   h->device_offset = h->staging_offset + n * h->staging_stride;
-  h->total_bytes = h->device_offset + shmi_layout_device_bytes(h, h->channels);
+  h->engine_offset = h->device_offset + shmi_layout_device_bytes(h, h->channels);
+  h->total_bytes = h->engine_offset + shmi_layout_engine_bytes(h);
   h->options = *options;
   return 1;
 }
@@ -179,4 +197,16 @@ struct shmi_world shmi_layout_device_pairs(const struct shmi_header *h, uint8_t 
                              .pair_offset = sizeof(struct shmi_control) + pair_lines_bytes(h->nranks),
                              .pair_bytes = h->device_pair_bytes,
                              .pair_places = SHMI_PAIR_SLOTS};
+}
+
+struct shmi_world shmi_layout_engines(const struct shmi_header *h, uint8_t *control, uint8_t *slots, int rank) {
+  return (struct shmi_world){.rank = rank,
+                             .nranks = (int)h->nranks,
+                             .control = control,
+                             .staging = slots,
+                             .control_stride = h->control_stride,
+                             .staging_stride = 2 * h->engine_slot_bytes,
+                             .step_offset = offsetof(struct shmi_control, engine),
+                             .slot_bytes = h->engine_slot_bytes,
+                             .lane_bytes = h->engine_lane_bytes};
 }

@@ -2,7 +2,7 @@
  * layout.h - what lies where in a communicator's segment. Shared by all ranks and CUDA kernels.
  *
  *   header | control of rank 0 | ... | staging of rank 0 | ... | device pairs of rank 0 | ... | channel 0 | channel 1 |
- * ...
+ * ... | engine slots of rank 0 | ...
  *
  * control of a rank, 128-byte lines that this rank alone writes:
  *   member      who it is: written at attach, `state` last
@@ -12,6 +12,7 @@
  *   beacon      a line that is written now and then, for peers to time their reading of it (comm/distance.c)
  *   counts      how many collectives it has entered, for ranks that wait in vain
  *   channel[c]  as step, for channel c
+ *   engine[2]   as step, for calls by copy engines
  *   pair_out[n] for each peer: the words of the message slots toward it
  *   pair_in[n]  for each peer: how many of its message slots this rank has emptied
  *   then both once more, for messages of device memory
@@ -22,6 +23,8 @@
  * channel: for each rank, bytes that this rank alone writes,
  *   slot[2]     of channel_slot_bytes, as above
  *   packets[2]  of packet_bytes: data with their flags beside them (coll/packet.h)
+ * engine slots of a rank, bytes that this rank alone writes,
+ *   slot[2]     of engine_slot_bytes: n + 1 lanes of engine_lane_bytes (lane n: what this rank's CPU reads itself)
  *
  * A channel is what one CUDA block works through: words, slots and a step number of its own, so that blocks of a kernel
  * need not meet. Host memory has one, with lines and staging of its own. Channels lie one behind the other so that a
@@ -42,7 +45,7 @@
 #define SHMI_MAGIC 0x6c63636d6873ull /* "shmccl" */
 /* tests/crash builds a library of other versions. */
 #ifndef SHMI_LAYOUT_VERSION
-#define SHMI_LAYOUT_VERSION 3u
+#define SHMI_LAYOUT_VERSION 4u
 #endif
 #ifndef SHMI_LIBRARY_VERSION
 #define SHMI_LIBRARY_VERSION SHMCCL_VERSION_CODE
@@ -67,6 +70,7 @@ struct shmi_header {
   uint64_t device_offset, channel_stride;              /* the latter: of a rank in a channel */
   uint64_t channels, channel_slot_bytes, packet_bytes; /* 0 channels: no room for device memory */
   uint64_t device_pair_bytes;
+  uint64_t engine_offset, engine_slot_bytes, engine_lane_bytes; /* 0 bytes: no room for copy engines */
   uint64_t window_bytes;  /* of a slot: what the data of successive steps wanders through */
   uint64_t budget_bytes;  /* what the sizes above were made from */
   shmi_options_t options; /* rank 0's; the others compare theirs */
@@ -87,11 +91,13 @@ struct shmi_member {
   int32_t node;             /* NUMA node at attach, -1 if unknown */
   uint32_t quota;           /* CPUs' worth of time that its cgroup grants; UINT32_MAX if unlimited */
   uint32_t device_channels; /* that it has allocated; 0: it has no GPU in use */
-  uint32_t registered;      /* of those of all ranks, for its GPU, plus 1; 0: not known yet; published */
-  uint8_t pad[SHMI_LINE - 24];
+  uint32_t engine_slots;    /* whether it has allocated those too */
+  uint32_t registered;      /* of those of all ranks, for its GPU, plus 1, and SHMI_ENGINES if all engine slots are too;
+                               0: not known yet; published */
+  uint8_t pad[SHMI_LINE - 28];
 };
 
-enum { SHMI_CPU_MASK_BYTES = SHMI_LINE };
+enum { SHMI_CPU_MASK_BYTES = SHMI_LINE, SHMI_ENGINES = 1 << 16 };
 
 /* What a rank asked for: enough to tell two disagreeing ranks apart in words. */
 struct shmi_call_id {
@@ -142,8 +148,22 @@ struct shmi_beacon {
 /* Collectives entered so far on either kind of memory, of communicators that know both. */
 struct shmi_counts {
   uint32_t host, device;
-  uint8_t pad[SHMI_LINE - 8];
+  uint64_t large; /* shmi_large(): of those on device memory that copy engines would carry */
+  uint8_t pad[SHMI_LINE - 16];
 };
+
+/* How many such calls there were, and of the last 32 which were captured: bit 0 is the newest. One word, so that others
+ * never see half of it. */
+SHMI_FN uint64_t shmi_large_next(uint64_t large, int captured) {
+  return ((large >> 32) + 1) << 32 | (uint32_t)((uint32_t)large << 1 | (captured != 0));
+}
+/* Whether a call that both ranks have made was captured by one only. */
+SHMI_FN int shmi_large_differ(uint64_t a, uint64_t b) {
+  const int32_t ahead = (int32_t)((uint32_t)(a >> 32) - (uint32_t)(b >> 32));
+  const uint64_t newer = ahead < 0 ? b : a, older = ahead < 0 ? a : b;
+  const uint32_t by = ahead < 0 ? 0u - (uint32_t)ahead : (uint32_t)ahead;
+  return by < 32 && (uint32_t)(((uint32_t)newer >> by ^ (uint32_t)older) << by) != 0;
+}
 
 struct shmi_control {
   struct shmi_member member;
@@ -154,6 +174,7 @@ struct shmi_control {
   struct shmi_beacon beacon;
   struct shmi_counts counts;
   struct shmi_step_line channel[SHMI_CHANNELS_MOST][2];
+  struct shmi_step_line engine[2];
   /* struct shmi_pair_out [nranks], struct shmi_pair_in [nranks] follow, twice */
 };
 
@@ -170,7 +191,7 @@ SHMI_ASSERT_LAYOUT(sizeof(struct shmi_abort_line) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_step_line) == SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_out) == SHMI_LINE);
 SHMI_ASSERT_LAYOUT(sizeof(struct shmi_pair_in) == SHMI_LINE);
-SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 12 * SHMI_LINE + (2 + 2 * SHMI_CHANNELS_MOST) * SHMI_STEP_BYTES);
+SHMI_ASSERT_LAYOUT(sizeof(struct shmi_control) == 12 * SHMI_LINE + (4 + 2 * SHMI_CHANNELS_MOST) * SHMI_STEP_BYTES);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_control, step) == 3 * SHMI_LINE);
 SHMI_ASSERT_LAYOUT(offsetof(struct shmi_step_line, payload) % 16 == 0);
 
@@ -250,6 +271,10 @@ struct shmi_world shmi_layout_channels(const struct shmi_header *h, uint8_t *con
 struct shmi_world shmi_layout_device_pairs(const struct shmi_header *h, uint8_t *control, uint8_t *device, int rank);
 /* Bytes from device_offset on that device memory needs with so many channels. */
 size_t shmi_layout_device_bytes(const struct shmi_header *h, uint64_t channels);
+/* What calls by copy engines use: their lines, and their slots at `slots`. */
+struct shmi_world shmi_layout_engines(const struct shmi_header *h, uint8_t *control, uint8_t *slots, int rank);
+/* Bytes from engine_offset on. */
+size_t shmi_layout_engine_bytes(const struct shmi_header *h);
 #endif
 
 #endif

@@ -52,7 +52,7 @@ def test_unknown_words(_):
     expect_refusal(perf('--nonsense'), '--nonsense', '--help')
     expect_refusal(perf('-q'), '-q', '--help')
     expect_refusal(perf('all_shuffle'), 'all_shuffle', 'all_reduce')
-    expect_refusal(perf('--peer', 'nccl'), 'nccl', 'gloo')
+    expect_refusal(perf('--peer', 'ucx'), 'nccl', 'gloo')
     expect_refusal(perf('-d', 'float128'), 'float128', 'bfloat16')
 
 

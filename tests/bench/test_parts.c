@@ -1,5 +1,6 @@
 /*
- * test_parts.c - parts of the benchmark that need no processes: JSON's escapes, numbers and commas; percentiles.
+ * test_parts.c - parts of the benchmark that need no processes: JSON's escapes, numbers and commas; percentiles; whose
+ * link is whose.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #include "json.h"
+#include "link.h"
 #include "stats.h"
 
 static void expect_json(const char *text, const char *wanted) {
@@ -86,12 +88,34 @@ static void percentiles_are_by_nearest_rank(void **state) {
   assert_true(s.count == 0 && s.most == 0);
 }
 
+/* Nothing here measures a link. */
+enum party_result party_do(struct party *party, const struct command *command, struct outcome *outcome) {
+  (void)party, (void)command, (void)outcome;
+  return PARTY_FAILED;
+}
+
+/* Ranks that all call their GPU number 0: what counts is where it is. */
+static void a_link_is_where_its_gpu_is(void **state) {
+  const struct gpu_card one = {"GPU", "0000:01:00"}, two = {"GPU", "0000:02:00"};
+  const struct point point = {
+      .coll = COLL_ALL_REDUCE, .type = SHMCCL_FLOAT32, .op = SHMCCL_SUM, .root = -1, .messages = 1, .count = 1000};
+  static struct link link;
+  (void)state;
+  link = (struct link){.out = 1e9, .in = 1e9, .both = 2e9};
+  link_begin(&link, 4, (const struct gpu_card[]){one, two, one, one});
+  assert_true(link.gpus == 2 && !strcmp(link.cards[1].bus, two.bus));
+  assert_true(link.gpu_of[0] == 0 && link.gpu_of[1] == 1 && link.gpu_of[2] == 0 && link.gpu_of[3] == 0);
+  assert_true(fabs(link_seconds(&link, &point, 4) - 3 * 1.5 * 4000 / 1e9) < 1e-12); /* the three's */
+  link_begin(&link, 2, (const struct gpu_card[]){one, two});
+  assert_true(link.gpus == 2);
+  assert_true(fabs(link_seconds(&link, &point, 2) - 4000 / 1e9) < 1e-12);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(strings_are_escaped),
-      cmocka_unit_test(what_is_no_utf8_is_replaced),
-      cmocka_unit_test(nests_have_their_commas),
-      cmocka_unit_test(percentiles_are_by_nearest_rank),
+      cmocka_unit_test(strings_are_escaped),        cmocka_unit_test(what_is_no_utf8_is_replaced),
+      cmocka_unit_test(nests_have_their_commas),    cmocka_unit_test(percentiles_are_by_nearest_rank),
+      cmocka_unit_test(a_link_is_where_its_gpu_is),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

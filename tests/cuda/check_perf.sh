@@ -37,7 +37,7 @@ grep -q 'Stand-in GPU 1' "$work/json" || complain "JSON does not name the GPUs"
 refuses 1 'must be host or cuda' --memory gpu
 refuses 1 'graphs are for ranks on GPUs' -G 2 --memory host
 refuses 1 'one of them' -G 2 -I 1
-refuses 1 'measure host memory' --memory cuda --peer mpi
+refuses 1 'openmpi is for host memory' --memory cuda --peer mpi
 refuses 0 'no GPU can be used' --memory cuda
 STANDIN_DEVICES=0 timeout 60 "$perf" -e 8 -n 2 --ranks 2 all_reduce >"$work/out" 2>&1 || complain "without a GPU: exit code $?"
 exit $failed

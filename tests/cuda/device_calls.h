@@ -5,10 +5,39 @@
 #ifndef DEVICE_CALLS_H
 #define DEVICE_CALLS_H
 
+#include <pthread.h>
 #include <string.h>
 
 #include "../standin/support.h"
 #include "calls.h"
+
+/* 1 where the runtime is CUDA's own: set by the build. */
+#ifndef TESTS_ON_GPU
+#define TESTS_ON_GPU 0
+#endif
+
+/*
+ * Ranks that are threads. Where some share a GPU, freeing memory, or ending a graph, may wait for whatever runs there
+ * (STANDIN_FREE_WAITS on the stand-in): for another rank's kernel, which waits for this rank's next call. So they meet
+ * before and after what is under way.
+ */
+struct device_party {
+  pthread_barrier_t meeting;
+  bool meets;
+};
+
+static inline void device_party_open(struct device_party *p, int nranks) {
+  int devices;
+  OK(cudaGetDeviceCount(&devices));
+  p->meets = nranks > devices && (TESTS_ON_GPU || setting("STANDIN_FREE_WAITS"));
+  CHECK(!pthread_barrier_init(&p->meeting, NULL, (unsigned)nranks));
+}
+
+static inline void device_party_meet(struct device_party *p) {
+  if (p->meets) pthread_barrier_wait(&p->meeting);
+}
+
+static inline void device_party_close(struct device_party *p) { pthread_barrier_destroy(&p->meeting); }
 
 struct device_call {
   struct prepared prepared;

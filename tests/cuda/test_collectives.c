@@ -13,10 +13,12 @@ struct plan {
   shmccl_unique_id_t id;
   shmccl_config_t config;
   int batches;
+  struct device_party party;
 };
 
 struct rank {
   int rank, nranks;
+  struct device_party *party;
   shmccl_comm_t *comm;
   cudaStream_t streams[STREAMS];
   struct device_call calls[BATCH_MOST];
@@ -57,9 +59,11 @@ static void check_all(struct rank *me) {
 
 static void run_eager(struct rank *me, struct harness_random *r, struct harness_random *delays) {
   prepare(me, r, false);
+  device_party_meet(me->party);
   send_all(me);
   make_all(me, delays);
   check_all(me);
+  device_party_meet(me->party);
   release(me);
 }
 
@@ -90,6 +94,7 @@ static void run_captured(struct rank *me, struct harness_random *r, struct harne
   cudaGraphExec_t exec = capture(me, delays, forks);
   cudaStream_t stream = me->calls[0].stream;
   for (int i = 0; i < me->ncalls; i++) me->calls[i].stream = stream;
+  device_party_meet(me->party);
   for (int i = 0; i < REPLAYS; i++) {
     send_all(me);
     OK(cudaGraphLaunch(exec, stream));
@@ -99,6 +104,7 @@ static void run_captured(struct rank *me, struct harness_random *r, struct harne
     }
     check_all(me);
   }
+  device_party_meet(me->party);
   OK(cudaGraphExecDestroy(exec));
   release(me);
 }
@@ -111,9 +117,9 @@ static void run_on_host(struct rank *me, struct harness_random *r) {
 }
 
 static void run_rank(int rank, int nranks, void *context) {
-  const struct plan *plan = context;
+  struct plan *plan = context;
   struct harness_random r = harness_random(plan->seed), delays = harness_random(plan->seed + 1 + (uint64_t)rank);
-  struct rank me = {.rank = rank, .nranks = nranks};
+  struct rank me = {.rank = rank, .nranks = nranks, .party = &plan->party};
   int devices;
   OK(cudaGetDeviceCount(&devices));
   OK(cudaSetDevice(rank % devices));
@@ -140,18 +146,24 @@ static void run(int nranks, uint64_t seed, shmccl_algorithm_t algorithm, uint64_
   plan.config.algorithm = algorithm;
   plan.config.chunk_bytes = chunk_bytes;
   CHECK_OK(shmccl_get_unique_id(&plan.id));
+  device_party_open(&plan.party, nranks);
   harness_threads(nranks, run_rank, &plan, 100);
+  device_party_close(&plan.party);
 }
 
-int main(void) {
+static void run_all(struct harness_random *r, int nranks, int batches) {
+  run(nranks, harness_bits(r), SHMCCL_ALGORITHM_AUTO, 0, batches);
+  if (nranks == 1) return;
+  run(nranks, harness_bits(r), SHMCCL_ALGORITHM_ONE_SHOT, 1000, batches / 2);
+  run(nranks, harness_bits(r), SHMCCL_ALGORITHM_TWO_SHOT, 0, batches / 2);
+}
+
+/* Arguments: numbers of ranks, where not all up to RANKS_MOST are wanted. */
+int main(int argc, char **argv) {
   struct harness_random r = harness_random(harness_seed());
   const int batches = HARNESS_SLOW ? 8 : 20;
-  for (int nranks = 1; nranks <= RANKS_MOST; nranks++) {
-    run(nranks, harness_bits(&r), SHMCCL_ALGORITHM_AUTO, 0, batches);
-    if (nranks == 1) continue;
-    run(nranks, harness_bits(&r), SHMCCL_ALGORITHM_ONE_SHOT, 1000, batches / 2);
-    run(nranks, harness_bits(&r), SHMCCL_ALGORITHM_TWO_SHOT, 0, batches / 2);
-  }
+  for (int i = 1; i < argc; i++) run_all(&r, atoi(argv[i]), batches);
+  for (int nranks = 1; argc == 1 && nranks <= RANKS_MOST; nranks++) run_all(&r, nranks, batches);
   check_empty();
   return 0;
 }

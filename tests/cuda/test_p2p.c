@@ -14,6 +14,7 @@ struct plan {
   shmccl_unique_id_t id;
   shmccl_config_t config;
   int batches;
+  struct device_party party;
 };
 
 /* A message with its buffers' twins on the device, guard zones included. */
@@ -31,6 +32,7 @@ struct group {
 
 struct rank {
   int rank, nranks;
+  struct device_party *party;
   shmccl_comm_t *comm;
   cudaStream_t streams[STREAMS];
   struct group groups[GROUPS_MOST];
@@ -152,16 +154,22 @@ static void post_batch(struct rank *me, struct harness_random *own) {
   }
 }
 
-static void close_batch(struct rank *me, bool last) {
+static void check_batch(struct rank *me) {
   for (int i = 0; i < me->ngroups; i++) check_group(me, &me->groups[i]);
-  for (int i = 0; last && i < me->ngroups; i++) release_group(&me->groups[i]);
+}
+
+static void release_batch(struct rank *me) {
+  for (int i = 0; i < me->ngroups; i++) release_group(&me->groups[i]);
 }
 
 static void run_eager(struct rank *me, struct harness_random *r, struct harness_random *own) {
   open_batch(me, r, own, false);
+  device_party_meet(me->party);
   upload_batch(me);
   post_batch(me, own);
-  close_batch(me, true);
+  check_batch(me);
+  device_party_meet(me->party);
+  release_batch(me);
 }
 
 static void run_captured(struct rank *me, struct harness_random *r, struct harness_random *own) {
@@ -174,6 +182,7 @@ static void run_captured(struct rank *me, struct harness_random *r, struct harne
   OK(cudaStreamEndCapture(stream, &graph));
   OK(cudaGraphInstantiate(&exec, graph, 0));
   OK(cudaGraphDestroy(graph));
+  device_party_meet(me->party);
   for (int i = 0; i < REPLAYS; i++) {
     upload_batch(me);
     OK(cudaGraphLaunch(exec, stream));
@@ -181,10 +190,11 @@ static void run_captured(struct rank *me, struct harness_random *r, struct harne
       upload_batch(me);
       post_batch(me, own);
     }
-    close_batch(me, false);
+    check_batch(me);
   }
+  device_party_meet(me->party);
   OK(cudaGraphExecDestroy(exec));
-  close_batch(me, true);
+  release_batch(me);
 }
 
 /* ---- without groups ----------------------------------------------------------------------------------------------
@@ -200,11 +210,13 @@ static void run_ring(struct rank *me, struct harness_random *r, struct harness_r
   struct group ring = {.count = 2, .stream = me->streams[0]};
   open_message(&ring.messages[0], &from_me, me->rank, own);
   open_message(&ring.messages[1], &to_me, me->rank, own);
+  device_party_meet(me->party);
   upload_group(me, &ring);
   if (me->rank % 2 == 0) send_it(&ring.messages[0], me->comm, ring.stream);
   recv_it(&ring.messages[1], me->comm, ring.stream);
   if (me->rank % 2) send_it(&ring.messages[0], me->comm, ring.stream);
   check_group(me, &ring);
+  device_party_meet(me->party);
   release_group(&ring);
 }
 
@@ -216,12 +228,14 @@ static void run_ahead(struct rank *me, struct harness_random *r, struct harness_
     const struct message m = {0, last, SHMCCL_INT32, harness_below(r, 200), harness_bits(r), {0}, {0}};
     open_message(&ahead.messages[i], &m, me->rank, own);
   }
+  device_party_meet(me->party);
   upload_group(me, &ahead);
   for (int i = 0; me->rank == 0 && i < SHMI_PAIR_SLOTS; i++) send_it(&ahead.messages[i], me->comm, ahead.stream);
   OK(cudaStreamSynchronize(ahead.stream));
   CHECK_OK(shmccl_barrier(me->comm, NULL));
   for (int i = 0; me->rank == last && i < SHMI_PAIR_SLOTS; i++) recv_it(&ahead.messages[i], me->comm, ahead.stream);
   check_group(me, &ahead);
+  device_party_meet(me->party);
   release_group(&ahead);
 }
 
@@ -276,12 +290,12 @@ static void run_misuse(struct rank *me) {
  */
 
 static void run_rank(int rank, int nranks, void *context) {
-  const struct plan *plan = context;
+  struct plan *plan = context;
   struct harness_random r = harness_random(plan->seed), own = harness_random(plan->seed + 1 + (uint64_t)rank);
   struct rank *me = calloc(1, sizeof *me);
   int devices;
   CHECK(me);
-  *me = (struct rank){.rank = rank, .nranks = nranks};
+  *me = (struct rank){.rank = rank, .nranks = nranks, .party = &plan->party};
   OK(cudaGetDeviceCount(&devices));
   OK(cudaSetDevice(rank % devices));
   for (int i = 0; i < STREAMS; i++) me->streams[i] = new_stream();
@@ -289,6 +303,7 @@ static void run_rank(int rank, int nranks, void *context) {
   run_misuse(me);
   for (int i = 0; i < plan->batches; i++) {
     harness_note("batch %d", i);
+    device_party_meet(me->party);
     switch (harness_below(&r, 6)) {
     case 0: run_on_host(me, &r, &own); break;
     case 1:
@@ -306,19 +321,25 @@ static void run_rank(int rank, int nranks, void *context) {
   free(me);
 }
 
-int main(void) {
+static void run_all(struct harness_random *r, int nranks) {
+  for (int small = 0; small < 2; small++) {
+    struct plan plan = {.seed = harness_bits(r), .config = SHMCCL_CONFIG_INITIALIZER, .batches = HARNESS_SLOW ? 4 : 10};
+    plan.config.timeout_ms = 60000;
+    plan.config.memory = SHMCCL_MEMORY_CUDA;
+    if (small) plan.config.staging_bytes = (uint64_t)nranks * (2800 << 10); /* pieces of some pages */
+    CHECK_OK(shmccl_get_unique_id(&plan.id));
+    device_party_open(&plan.party, nranks);
+    harness_threads(nranks, run_rank, &plan, 100);
+    device_party_close(&plan.party);
+  }
+}
+
+/* Arguments: numbers of ranks, where not all up to RANKS_MOST are wanted. */
+int main(int argc, char **argv) {
   struct harness_random r = harness_random(harness_seed());
   setenv("SHMCCL_DEBUG", "none", 1); /* misuse's errors */
-  for (int nranks = 1; nranks <= RANKS_MOST; nranks++)
-    for (int small = 0; small < 2; small++) {
-      struct plan plan = {
-          .seed = harness_bits(&r), .config = SHMCCL_CONFIG_INITIALIZER, .batches = HARNESS_SLOW ? 4 : 10};
-      plan.config.timeout_ms = 60000;
-      plan.config.memory = SHMCCL_MEMORY_CUDA;
-      if (small) plan.config.staging_bytes = (uint64_t)nranks * (2800 << 10); /* pieces of some pages */
-      CHECK_OK(shmccl_get_unique_id(&plan.id));
-      harness_threads(nranks, run_rank, &plan, 100);
-    }
+  for (int i = 1; i < argc; i++) run_all(&r, atoi(argv[i]));
+  for (int nranks = 1; argc == 1 && nranks <= RANKS_MOST; nranks++) run_all(&r, nranks);
   check_empty();
   return 0;
 }

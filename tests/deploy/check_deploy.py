@@ -133,6 +133,9 @@ class Checker:
         for e in c.get("env", []):
             if "value" in e and not isinstance(e["value"], str):
                 self.complain(where, f"{e['name']}: a value must be in quotes")
+        named = {e["name"] for e in c.get("env", [])}
+        if parallel and not {"VLLM_NCCL_SO_PATH", "NCCL_NET_PLUGIN"} <= named:
+            self.complain(where, "front or plugin is not switched on")
         if gpus[1] and int(gpus[1]) > 1:
             self.check_shm(where, c, volumes, int(gpus[1]))
 
@@ -290,6 +293,8 @@ def check_pages(prefix):
 BREAKS = {  # (file, text, instead)
     "misspelt variable": ("k8s/vllm/deployment.yaml", "NCCL_NET_PLUGIN #", "NCCL_NET_PLUGN #"),
     "other path": ("k8s/vllm/deployment.yaml", "lib/libnccl-net-shmccl.so", "lib64/libnccl-net-shmccl.so"),
+    "other front": ("k8s/vllm/deployment.yaml", "lib/libshmccl-nccl.so", "lib/libshmccl-front.so"),
+    "no front": ("k8s/vllm/deployment.yaml", "name: VLLM_NCCL_SO_PATH", "name: VLLM_LOGGING_LEVEL"),
     "no volume": ("k8s/vllm/deployment.yaml", "- name: dshm # ", "- name: shm # "),
     "small shm": ("k8s/vllm/deployment.yaml", "sizeLimit: 4Gi", "sizeLimit: 512Mi"),
     "shm on disk": ("k8s/doctor/job.yaml", "medium: Memory", 'medium: ""'),

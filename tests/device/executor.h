@@ -1,5 +1,6 @@
 /*
- * executor.h - the CPU executor of device code: what coll/device.h and messages.h need of a CUDA block, on threads.
+ * executor.h - the CPU executor of device code: what coll/device.h, messages.h and meeting.h need of a CUDA block, on
+ * threads.
  *
  * A block is several threads with a real barrier; every thread has a part of every operation, in tiles of 64 bytes. A
  * kernel ends for a thread where it returns; the first meeting of the next one is what ends it for the block.
@@ -113,6 +114,7 @@ static inline uint64_t shmi_block_reduce_last(const struct shmi_block *b) {
   return result;
 }
 
+#include "coll/meeting.h"
 #include "coll/messages.h"
 
 /* What a kernel left behind: nothing, or this error about this peer. rank: whose kernel it is. */
@@ -139,6 +141,19 @@ static inline int executor_run_group(struct shmi_block *b, const struct shmi_gro
   b->launch = &group->launch;
   if (b->tid == 0) b->shared->left = b->shared->agreed = 0;
   return shmi_block_lane(b, group, &b->shared->share, lane);
+}
+
+static inline int executor_run_meeting(struct shmi_block *b, const struct shmi_meeting *meeting) {
+  b->launch = &meeting->launch;
+  if (b->tid == 0) b->shared->left = b->shared->agreed = 0;
+  return shmi_block_meeting(b, meeting);
+}
+
+static inline void executor_run_sum(struct shmi_block *b, const struct shmi_sum *sum, int number, int blocks) {
+  const struct shmi_call_id *id = &sum->launch.call.id;
+  b->launch = &sum->launch;
+  b->reduce = shmi_reduce_lookup((shmccl_datatype_t)id->datatype, (shmccl_redop_t)id->op);
+  shmi_block_sum(b, sum, number, blocks);
 }
 
 #endif

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """shmccl-doctor on this machine with stand-ins of the driver's libraries, NCCL and the plugin (fakes.c), which fail,
-hang and crash as told. check_fakes.py DOCTOR FOLDER: the folders cuda, half, nvml, nccl, plugin with the libraries are
-below FOLDER.
+hang and crash as told; and the NCCL front, which is the real one. check_fakes.py DOCTOR FOLDER FRONT: the folders cuda,
+half, nvml, nccl, plugin with the libraries are below FOLDER; FRONT is libshmccl-nccl.so.
 """
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
-DOCTOR, FAKES = sys.argv[1], sys.argv[2]
+DOCTOR, FAKES, FRONT = sys.argv[1:4]
 ALL = ("cuda", "nvml", "nccl", "plugin")
 failures = 0
 
@@ -68,6 +69,23 @@ case("plugin by path", ("nccl",), ("ok", "plugin.loads", "v10"),
 case("plugin crashes", ALL, ("warning", "plugin.loads", "not found"), FAKE_CRASH="plugin")
 case("driver hangs", ALL, ("failure", "gpu.driver", "did not answer in time"), ("ok", "plugin.loads"), FAKE_HANG="cuInit")
 case("plugin hangs", ALL, ("failure", "plugin.loads", "did not end in time"), ("ok", "gpu.count"), FAKE_HANG="plugin")
+
+NCCL = os.path.join(FAKES, "nccl", "libnccl.so.2")
+case("front", ALL, ("ok", "front.loads", f"{FRONT}, before NCCL 2.27.5 ({NCCL})"), ("ok", "nccl.version", "2.27.5"), ("ok", "environment"),
+     VLLM_NCCL_SO_PATH=FRONT, SHMCCL_NCCL_LIB=NCCL)
+case("front without NCCL", (), ("failure", "front.loads", "SHMCCL_NCCL_LIB=/nonexistent is no NCCL that can be loaded"),
+     VLLM_NCCL_SO_PATH=FRONT, SHMCCL_NCCL_LIB="/nonexistent")
+case("front missing", ALL, ("failure", "front.loads", "cannot open"), ("failure", "environment", "no such file"),
+     VLLM_NCCL_SO_PATH="/nonexistent/libshmccl-nccl.so")
+case("no front", ALL, absent=("front.loads", "doctor.time"))
+with tempfile.TemporaryDirectory() as folder:
+    other = os.path.join(folder, "libshmccl-nccl.so")
+    os.symlink(NCCL, other)
+    case("not a front", ALL, ("failure", "front.loads", "it is no NCCL front"), VLLM_NCCL_SO_PATH=other)
+case("front hangs", ALL, ("failure", "front.loads", "did not end in time"), VLLM_NCCL_SO_PATH=FRONT, SHMCCL_NCCL_LIB=NCCL,
+     FAKE_HANG="ncclGetVersion")
+case("front crashes", ALL, ("failure", "front.loads", "no answer"), VLLM_NCCL_SO_PATH=FRONT, SHMCCL_NCCL_LIB=NCCL,
+     FAKE_CRASH="ncclGetVersion")
 case("probe without a folder", (), ("failure", "probe", "/nonexistent"), flags=("--probe",), SHMCCL_SHM_DIR="/nonexistent")
 
 # The worker itself stops: the parent ends it. The driver hangs, so that there is time to find the worker.

@@ -99,12 +99,14 @@ def environ(**variables):
 CONFIG = "mnt/c/Users/me/.wslconfig"
 ENVIRON = "proc/self/environ"
 PLUGIN = "answers/plugin"
+FRONT = "answers/front"
 NCCL = "usr/local/lib/python3.12/dist-packages/nvidia/nccl/lib/libnccl.so.2"
 
 # ---- the trees as they are -----------------------------------------------------------------------------------------
 case("node", "wsl2", {}, worst="ok")
 case("linux", "linux", {}, ("ok", "plugin.loads", "v11"), worst="ok", absent=["system.wsl", "wsl.config"])
-case("pod", "pod", {}, ("ok", "plugin.loads", "v10"), worst="ok", absent=["wsl.config", "container.runtime"])
+case("pod", "pod", {}, ("ok", "plugin.loads", "v10"), ("ok", "nccl.version", "2.27.5"),
+     ("ok", "front.loads", "libshmccl-nccl.so, before NCCL 2.27.5 (/usr/local/lib"), worst="ok", absent=["wsl.config", "container.runtime"])
 case("docker", "docker", {}, ("failure", "shm.size", "64 MiB", "--shm-size=1g"), ("failure", "gpu.pinned"),
      ("warning", "memory.memlock"), ("warning", "gpu.video", "NVIDIA_DRIVER_CAPABILITIES"), ("warning", "plugin.loads"))
 
@@ -262,9 +264,24 @@ case("plugin too new", "pod", {PLUGIN: "glibc 2.35\nplugin-error version `GLIBC_
      ("failure", "plugin.loads", "needs glibc 2.38, here is 2.35"))
 case("no table", "pod", {PLUGIN: "glibc 2.35\nplugin /x.so\ntable ncclNetPlugin_v3\n"}, ("failure", "plugin.loads", "v6 to v10"))
 case("plugin without NCCL", "pod", {NCCL: None}, ("ok", "plugin.loads", "no NCCL here"))
+
+# ---- front ---------------------------------------------------------------------------------------------------------
+case("front without NCCL", "pod", {FRONT: "front /opt/shmccl/lib/libshmccl-nccl.so\nfront-error libshmccl-nccl.so finds no NCCL behind it\n"},
+     ("failure", "front.loads", "finds no NCCL", "SHMCCL_NCCL_LIB=/path"))
+case("front does not load", "pod", {FRONT: "front-error version `GLIBC_2.38' not found\n"}, ("failure", "front.loads", "GLIBC_2.38", "or unset it"))
+case("front that crashes", "pod", {FRONT: "front /opt/shmccl/lib/libshmccl-nccl.so\n"}, ("failure", "front.loads", "no answer"))
+case("front missing", "pod", {FRONT: "front-error no such file\n", "opt": None}, ("failure", "front.loads", "no such file"),
+     ("failure", "environment", "VLLM_NCCL_SO_PATH"))
+case("front by LD_PRELOAD", "linux", {ENVIRON: environ(LD_PRELOAD="/lib/other.so:/x/libshmccl-nccl.so"), FRONT: "front-error no\n"},
+     ("failure", "front.loads", "no"))
+case("front that nobody asked for", "linux", {FRONT: "front /usr/lib/libshmccl-nccl.so\nversion 22809\n"}, ("ok", "front.loads", "of unknown place"), worst="ok")
+case("... and that finds nothing", "linux", {FRONT: "front /usr/lib/libshmccl-nccl.so\nfront-error x\n"}, ("warning", "front.loads"))
+case("no front, none asked for", "linux", {}, worst="ok", absent=["front.loads"])
+case("its own NCCL", "pod", {ENVIRON: environ(VLLM_NCCL_SO_PATH="/opt/shmccl/lib/libshmccl-nccl.so", SHMCCL_NCCL_LIB="/opt/libnccl.so.2", NCCL_CUMEM_ENABLE="0"),
+                             "opt/libnccl.so.2": "NCCL version 2.29.7+cuda13.0"}, ("ok", "nccl.version", "2.29.7", "/opt/libnccl.so.2"))
 case("everything unreadable", None, {p: Folder for p in (
     "proc/sys/kernel/osrelease", "etc/os-release", "proc/mounts", "proc/swaps", "proc/meminfo", "proc/self/limits", ENVIRON,
-    "answers/df", "answers/gpus", PLUGIN, "answers/ldconfig", "dev/shm")}, ("warning", "memory.swap"), ("failure", "shm.type"))
+    "answers/df", "answers/gpus", PLUGIN, FRONT, "answers/ldconfig", "dev/shm")}, ("warning", "memory.swap"), ("failure", "shm.type"))
 
 # ---- damage --------------------------------------------------------------------------------------------------------
 seed = int(os.environ.get("SHMCCL_TEST_SEED") or random.SystemRandom().randrange(2**32))

@@ -279,9 +279,11 @@ static void damaged_texts(void **state) {
   static const char answers[] =
       "driver 1\ncuda-driver 13000\ngpu 0 wddm 5 N\npeer 0 1 1\npinned 5\npinned-error 6 2\nmissing x\n"
       "error y\nhost-pointer 1\nglibc 2.3\nneeds 2.4\nnccl 5\nplugin /x\ntable t\nbeside z\n"
+      "front /f\nfront-error g\nversion 22809\nreal /h\n"
       "Max locked memory 5\n/dev/sda x 5 5\na / b c 0 0\nNCCL version 2.1.1+cuda3\n";
   static struct doctor_gpus gpus;
   static struct doctor_plugin plugin;
+  static struct doctor_front front;
   struct doctor_nccl nccl;
   struct doctor_mount m;
   struct wslconfig c;
@@ -292,6 +294,7 @@ static void damaged_texts(void **state) {
     char *copy = damage(answers, sizeof answers - 1, &left, chance(12));
     doctor_parse_gpus(copy, &gpus);
     doctor_parse_plugin(copy, &plugin);
+    doctor_parse_front(copy, &front);
     doctor_nccl_version(copy, left, &nccl);
     doctor_mount_of(copy, "/", &m);
     doctor_swap_bytes(copy);

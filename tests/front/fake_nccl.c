@@ -1,13 +1,16 @@
 /*
  * fake_nccl.c - an NCCL of ours, to put the front before: it records every call with its arguments (fake_record.c), and
  * what programs must get results from works, by this project's engine on the stand-in runtime (a copy of its own: it
- * shares nothing with the front).
+ * shares nothing with the front). FAKE_NCCL_FAILS: the rank that gets no communicator.
+ * FAKE_NCCL_SEGMENT: a file that ranks have open while they wait for ever.
  */
 #include <cuda_runtime_api.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/ordering.h"
 #include "fake_nccl.h"
@@ -16,10 +19,10 @@
 struct nccl_comm {
   shmccl_unique_id_t id;
   shmccl_comm_t *engine, *parent;
-  int rank, nranks, device, color, key;
+  int rank, nranks, device, color, key, blocking;
   uint32_t shrinks, state; /* NCCL_IN_PROGRESS until there is an engine */
   pthread_t thread;
-  nccl_comm_t *place;
+  nccl_comm_t *place, asker; /* what is made of a non-blocking one stands there when that is done */
 };
 
 /* ---- creating: in a thread each, as NCCL does ---------------------------------------------------------------------
@@ -35,6 +38,7 @@ static void *create(void *context) {
   shmccl_config_t config = SHMCCL_CONFIG_INITIALIZER;
   config.memory = SHMCCL_MEMORY_CUDA;
   config.timeout_ms = 60000;
+  config.algorithm = SHMCCL_ALGORITHM_ONE_SHOT; /* whatever a test has the front read */
   cudaSetDevice(c->device);
   shmccl_result_t result = c->parent ? shmccl_comm_split(c->parent, c->color, c->key, &c->engine, &config)
                                      : shmccl_comm_init_rank(&c->engine, c->nranks, &c->id, c->rank, &config);
@@ -42,7 +46,12 @@ static void *create(void *context) {
     shmccl_comm_count(c->engine, &c->nranks);
     shmccl_comm_user_rank(c->engine, &c->rank);
   }
-  shmi_publish32(&c->state, result == SHMCCL_SUCCESS ? NCCL_SUCCESS : NCCL_SYSTEM_ERROR);
+  const uint32_t state = result == SHMCCL_SUCCESS ? NCCL_SUCCESS : NCCL_SYSTEM_ERROR;
+  shmi_publish32(&c->state, state);
+  if (c->asker) {
+    __atomic_store_n(c->place, c->engine ? c : NULL, __ATOMIC_RELEASE);
+    shmi_publish32(&c->asker->state, state);
+  }
   return NULL;
 }
 
@@ -54,13 +63,16 @@ static nccl_result_t finish(nccl_comm_t c) {
 
 /* blocking: as in NCCL's config, 16 bytes behind its start. */
 static nccl_result_t start(nccl_comm_t c, nccl_comm_t *place, const void *config) {
-  int blocking = 1;
-  if (config) memcpy(&blocking, (const char *)config + 16, sizeof blocking);
+  c->blocking = 1;
+  if (config) memcpy(&c->blocking, (const char *)config + 16, sizeof c->blocking);
   cudaGetDevice(&c->device);
   c->state = NCCL_IN_PROGRESS;
-  *place = c;
+  c->place = place;
+  *place = c->asker ? NULL : c;
+  if (c->asker) c->asker->state = NCCL_IN_PROGRESS;
   if (pthread_create(&c->thread, NULL, create, c)) return NCCL_SYSTEM_ERROR;
-  if (blocking == 0) return NCCL_IN_PROGRESS;
+  if (c->asker) return NCCL_SUCCESS; /* as NCCL says, though it is busy */
+  if (c->blocking == 0) return NCCL_IN_PROGRESS;
   if (!depth) return finish(c);
   in_group[nin_group++] = c;
   return NCCL_SUCCESS;
@@ -81,7 +93,10 @@ nccl_result_t ncclCommInitRankConfig(nccl_comm_t *comm, int nranks, nccl_unique_
 }
 
 nccl_result_t ncclCommInitRank(nccl_comm_t *comm, int nranks, nccl_unique_id_t id, int rank) {
+  const char *fails = getenv("FAKE_NCCL_FAILS"), *segment = getenv("FAKE_NCCL_SEGMENT");
   FAKE_NOTE(CommInitRank, (comm, nranks, id, rank));
+  if (fails && atoi(fails) == rank) return NCCL_SYSTEM_ERROR;
+  if (segment && open(segment, O_RDWR | O_CREAT | O_CLOEXEC, 0600) >= 0) pause();
   nccl_comm_t c = new_comm(nranks, rank);
   memcpy(&c->id, &id, sizeof c->id);
   return start(c, comm, NULL);
@@ -123,8 +138,10 @@ nccl_result_t ncclCommSplit(nccl_comm_t comm, int color, int key, nccl_comm_t *n
   c->parent = comm->engine;
   c->color = color;
   c->key = key;
+  c->asker = comm->blocking ? NULL : comm;
   const nccl_result_t result = start(c, newcomm, config);
-  if (color == NO_COLOR) *newcomm = NULL; /* tests are about what the front makes of it, not about leaks here */
+  if (color == NO_COLOR && !c->asker)
+    *newcomm = NULL; /* tests are about what the front makes of it, not about leaks here */
   return result;
 }
 
@@ -137,6 +154,7 @@ nccl_result_t ncclCommShrink(nccl_comm_t comm, int *excluded, int nexcluded, ncc
   nccl_comm_t c = new_comm(comm->nranks - nexcluded, rank);
   c->id = comm->id;
   c->id.internal[13] ^= (char)(1 + comm->shrinks++); /* a byte of the random part */
+  c->asker = comm->blocking ? NULL : comm;
   return start(c, newcomm, config);
 }
 
@@ -147,7 +165,7 @@ nccl_result_t ncclGroupStart(void) {
 }
 
 nccl_result_t ncclGroupEnd(void) {
-  int result = NCCL_SUCCESS;
+  int result = fake_answer_now;
   FAKE_NOTE(GroupEnd, ());
   if (!depth) return NCCL_INVALID_USAGE;
   if (--depth) return NCCL_SUCCESS;

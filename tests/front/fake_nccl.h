@@ -9,9 +9,11 @@
 int fake_count(const char *name);
 /* The arguments of its newest call, one behind the other; how many bytes there are. */
 size_t fake_last(const char *name, void *bytes, size_t most);
-/* The result of functions that do nothing, from now on. */
+/* The result of functions that do nothing, from now on; of a group's end, too. */
 void fake_answer(int result);
 #pragma GCC visibility pop
+
+extern int fake_answer_now;
 
 struct fake_argument {
   const void *at;

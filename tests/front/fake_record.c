@@ -16,7 +16,7 @@ static struct record {
   size_t bytes;
   uint8_t arguments[BYTES_MOST]; /* of the newest call, one behind the other */
 } records[SYMBOLS_MOST];
-static int answer; /* of calls that do nothing */
+int fake_answer_now;
 
 /* The one of that name, or the first free one. */
 static struct record *record_of(const char *name) {
@@ -51,19 +51,19 @@ size_t fake_last(const char *name, void *bytes, size_t most) {
   return r->bytes;
 }
 
-void fake_answer(int result) { answer = result; }
+void fake_answer(int result) { fake_answer_now = result; }
 
 /* ---- functions --------------------------------------------------------------------------------------------------- */
 
 #define SYMBOL(name, parameters, arguments)                                                                            \
   __attribute__((weak)) nccl_result_t nccl##name parameters {                                                          \
     FAKE_NOTE(name, arguments);                                                                                        \
-    return (nccl_result_t)answer;                                                                                      \
+    return (nccl_result_t)fake_answer_now;                                                                             \
   }
 #define DONE_void return
-#define DONE_int  return answer
+#define DONE_int  return fake_answer_now
 #define DONE_nccl_team_t                                                                                               \
-  return (nccl_team_t) { answer, 2, 3 }
+  return (nccl_team_t) { fake_answer_now, 2, 3 }
 #define OTHER(result, name, parameters, arguments, lacking)                                                            \
   __attribute__((weak)) result nccl##name parameters {                                                                 \
     FAKE_NOTE(name, arguments);                                                                                        \

@@ -71,16 +71,39 @@ two.ncclGetVersion(ctypes.byref(other))
 print(first, nccl.fake_count(b'MemFree'), version.value, other.value)
 """)
 
-# Two NCCLs in a process, the front preloaded: what the second calls by name comes back to the second.
+# Two NCCLs in a process, the front preloaded: what the second calls by name comes back to the second, whose collectives are its
+# own. The program's own calls are diverted beside them.
 second = os.path.join(folder, "second")
 os.makedirs(second)
 shutil.copy(front.fake("fake"), os.path.join(second, "libnccl.so.2"))
-expect(["1 1 0"], LD_PRELOAD=front.FRONT, SHMCCL_NCCL_LIB=front.fake("fake"), script=f"""
+expect(["made 0 2, ids 1 1"], LD_PRELOAD=front.FRONT, SHMCCL_NCCL_LIB=front.fake("fake"), script=f"""
 import ctypes, front
-nccl = ctypes.CDLL('{second}/libnccl.so.2')
-first = ctypes.CDLL(front.fake('fake'))
-comms = (ctypes.c_void_p * 1)()
-assert nccl.ncclCommInitAll(comms, 1, None) == 0
-print(nccl.fake_count(b'CommInitAll'), nccl.fake_count(b'GetUniqueId'), first.fake_count(b'GetUniqueId'))
+P, size = ctypes.c_void_p, ctypes.c_size_t(4000)
+cuda, program = ctypes.CDLL('libcudart.so.13'), ctypes.CDLL(None)
+first, second = ctypes.CDLL(front.fake('fake')), ctypes.CDLL('{second}/libnccl.so.2')
+def init(nccl):
+    comms = (P * 2)()
+    assert nccl.ncclCommInitAll(comms, 2, None) == 0
+    return comms
+def all_reduce(nccl, comms):
+    buffers = [P(), P()]
+    for r in 0, 1:
+        host = (ctypes.c_float * 1000)(*[r + i for i in range(1000)])
+        assert not cuda.cudaSetDevice(r) and not cuda.cudaMalloc(ctypes.byref(buffers[r]), size)
+        assert not cuda.cudaMemcpy(buffers[r], host, size, 1) and not cuda.cudaDeviceSynchronize()
+    assert nccl.ncclGroupStart() == 0
+    for r in 0, 1:
+        assert nccl.ncclAllReduce(buffers[r], buffers[r], ctypes.c_size_t(1000), 7, 0, P(comms[r]), None) == 0
+    assert nccl.ncclGroupEnd() == 0
+    for r in 0, 1:
+        back = (ctypes.c_float * 1000)()
+        assert not cuda.cudaSetDevice(r) and not cuda.cudaDeviceSynchronize() and not cuda.cudaMemcpy(back, buffers[r], size, 2)
+        assert list(back) == [2 * i + 1 for i in range(1000)], list(back)[:8]
+theirs, own = init(second), init(program)
+for round in range(2):
+    all_reduce(program, own)
+    if not round: all_reduce(second, theirs)
+print('made', first.fake_count(b'AllReduce'), str(second.fake_count(b'AllReduce')) + ',',
+      'ids', first.fake_count(b'GetUniqueId'), second.fake_count(b'GetUniqueId'))
 """)
 shutil.rmtree(folder)

@@ -1,146 +1,39 @@
 /*
  * test_front.c - the front before the fake NCCL, on the stand-in runtime: who is diverted and who is not, the same on
- * all ranks; groups, creation in all ways, what stays with NCCL, errors, aborts. Whether a call was diverted shows in
- * what the fake has counted; its result is checked either way.
+ * all ranks; groups, creation in all ways, what stays with NCCL. Whether a call was diverted shows in what the fake has
+ * counted; its result is checked either way.
  */
-#include <cuda_runtime_api.h>
-#include <dlfcn.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/ordering.h"
-#include "front/nccl_api.h"
-#include "harness.h"
-
-enum { MOST = 4, COUNT = 3000, TIME = 50 };
-
-/* ---- the two libraries ------------------------------------------------------------------------------------------- */
-
-struct api {
-#define SYMBOL(name, parameters, arguments)                 nccl_result_t(*name) parameters;
-#define OTHER(result, name, parameters, arguments, lacking) result(*name) parameters;
-#include "front/symbols.def"
-};
-static struct api front, fake;
-static int (*fake_count)(const char *);
-
-static void load(struct api *api, const char *file) {
-  void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-  CHECK_TEXT(library, "%s", dlerror());
-#define SYMBOL(name, parameters, arguments)                 *(void **)&api->name = dlsym(library, "nccl" #name);
-#define OTHER(result, name, parameters, arguments, lacking) SYMBOL(name, parameters, arguments)
-#include "front/symbols.def"
-  if (api == &fake) *(void **)&fake_count = dlsym(library, "fake_count");
-}
-
-static void load_both(void) {
-  load(&front, getenv("FRONT"));
-  load(&fake, getenv("SHMCCL_NCCL_LIB"));
-}
-
-#define OK(call)                                                                                                       \
-  do {                                                                                                                 \
-    const nccl_result_t result_ = (call);                                                                              \
-    CHECK_TEXT(result_ == NCCL_SUCCESS, "%s: %d: %s", #call, (int)result_, front.GetLastError(NULL));                  \
-  } while (0)
-#define CUDA(call)                                                                                                     \
-  do {                                                                                                                 \
-    const cudaError_t error_ = (call);                                                                                 \
-    CHECK_TEXT(error_ == cudaSuccess, "%s: %s", #call, cudaGetErrorString(error_));                                    \
-  } while (0)
-
-/* ---- ranks ------------------------------------------------------------------------------------------------------- */
-
-/* In memory that all processes share. */
-static struct shared {
-  nccl_unique_id_t id[4];
-  uint32_t there, met[MOST];
-} * shared;
-
-static void set_up(void) {
-  load_both();
-  for (int i = 0; i < 4; i++) OK(fake.GetUniqueId(&shared->id[i]));
-  memset(shared->met, 0, sizeof shared->met);
-}
-
-static void meet(int rank, int nranks, uint32_t number) {
-  shmi_publish32(&shared->met[rank], number);
-  for (int r = 0; r < nranks; r++)
-    while (shmi_observe32(&shared->met[r]) < number) usleep(1000);
-}
-
-struct data {
-  float *buffer;
-  cudaStream_t stream;
-};
-
-static struct data open_data(void) {
-  struct data d;
-  CUDA(cudaMalloc((void **)&d.buffer, COUNT * MOST * sizeof(float)));
-  CUDA(cudaStreamCreateWithFlags(&d.stream, cudaStreamNonBlocking));
-  return d;
-}
-
-static void close_data(struct data *d) {
-  CUDA(cudaStreamSynchronize(d->stream));
-  CUDA(cudaFree(d->buffer));
-  CUDA(cudaStreamDestroy(d->stream));
-}
-
-static void fill(const struct data *d, float value) {
-  float values[COUNT];
-  for (int i = 0; i < COUNT; i++) values[i] = value + (float)i;
-  CUDA(cudaMemcpy(d->buffer, values, sizeof values, cudaMemcpyHostToDevice));
-  CUDA(cudaDeviceSynchronize());
-}
-
-static void expect(const struct data *d, float first, float step) {
-  float values[COUNT];
-  CUDA(cudaStreamSynchronize(d->stream));
-  CUDA(cudaMemcpy(values, d->buffer, sizeof values, cudaMemcpyDeviceToHost));
-  for (int i = 0; i < COUNT; i++)
-    CHECK_TEXT(values[i] == first + step * (float)i, "element %d is %g", i, (double)values[i]);
-}
-
-/* Sum of rank + i. */
-static void expect_sum(const struct data *d, int nranks) {
-  expect(d, (float)(nranks * (nranks - 1) / 2), (float)nranks);
-}
-
-/* In place, all ranks; whether NCCL was asked. */
-static bool all_reduce(nccl_comm_t comm, const struct data *d, int rank, int nranks) {
-  const int before = fake_count("AllReduce");
-  fill(d, (float)rank);
-  OK(front.AllReduce(d->buffer, d->buffer, COUNT, NCCL_FLOAT32, NCCL_SUM, comm, d->stream));
-  const bool asked = fake_count("AllReduce") > before;
-  expect_sum(d, nranks);
-  return asked;
-}
+#include "rig.h"
 
 /* ---- eligibility: ranks are processes ---------------------------------------------------------------------------- */
 
 struct given {
   const char *settings[2]; /* of SHMCCL_FRONT on rank 0 and on the others; NULL: not set */
-  const char *also;        /* another variable, on all ranks, and its value */
+  const char *also;        /* another variable, and its value */
   const char *value;
   bool diverted;
+  bool differs; /* the other one is set on rank 0 only */
 };
 
 static const struct given matrix[] = {
-    {{NULL, NULL}, NULL, NULL, true},
-    {{NULL, NULL}, "FAKE_NVML", "p2p", false},
-    {{NULL, NULL}, "FAKE_NVML", "silent", false},
-    {{NULL, NULL}, "FAKE_NVML", "broken", false},
-    {{"always", "always"}, "FAKE_NVML", "p2p", true},
-    {{"always", "always"}, "FAKE_NVML", "silent", true},
-    {{"never", "never"}, NULL, NULL, false},
-    {{"always", NULL}, NULL, NULL, false},
-    {{NULL, "always"}, NULL, NULL, false},
-    {{"sometimes", "sometimes"}, NULL, NULL, false},
-    {{NULL, NULL}, "LOCAL_WORLD_SIZE", "2", false}, /* of WORLD_SIZE 4, below */
+    {{NULL, NULL}, NULL, NULL, true, false},
+    {{NULL, NULL}, "FAKE_NVML", "p2p", false, false},
+    {{NULL, NULL}, "FAKE_NVML", "silent", false, false},
+    {{NULL, NULL}, "FAKE_NVML", "broken", false, false},
+    {{"always", "always"}, "FAKE_NVML", "p2p", true, false},
+    {{"always", "always"}, "FAKE_NVML", "silent", true, false},
+    {{"never", "never"}, NULL, NULL, false, false},
+    {{"always", NULL}, NULL, NULL, false, false},
+    {{NULL, "always"}, NULL, NULL, false, false},
+    {{"sometimes", "sometimes"}, NULL, NULL, false, false},
+    {{NULL, NULL}, "LOCAL_WORLD_SIZE", "2", false, false}, /* of WORLD_SIZE 4, below */
+    {{NULL, NULL}, "SHMCCL_ALGORITHM", "two-shot", true, false},
+    {{NULL, NULL}, "SHMCCL_ALGORITHM", "two-shot", false, true},
+    {{NULL, NULL}, "SHMCCL_MEMORY", "host", true, false}, /* for the C API; the front needs the GPU */
 };
 
 static void run_given(int rank, int nranks, void *context) {
@@ -148,28 +41,29 @@ static void run_given(int rank, int nranks, void *context) {
   const char *setting = g->settings[rank > 0];
   nccl_comm_t comm;
   if (setting) setenv("SHMCCL_FRONT", setting, 1);
-  if (g->also) setenv(g->also, g->value, 1);
+  if (g->also && !(g->differs && rank)) setenv(g->also, g->value, 1);
   if (g->also && !strcmp(g->also, "LOCAL_WORLD_SIZE")) {
     setenv("RANK", "0", 1);
     setenv("WORLD_SIZE", "4", 1);
   }
-  load_both();
+  rig_load();
   CUDA(cudaSetDevice(rank));
-  struct data d = open_data();
-  OK(front.CommInitRank(&comm, nranks, shared->id[0], rank));
-  const bool asked = all_reduce(comm, &d, rank, nranks);
+  struct data d = rig_open();
+  OK(front.CommInitRank(&comm, nranks, rig_shared->id[0], rank));
+  const bool asked = rig_all_reduce(comm, &d, rank, nranks);
   CHECK_TEXT(asked != g->diverted, "rank %d was %sdiverted", rank, asked ? "not " : "");
-  meet(rank, nranks, 1);
+  rig_meet(rank, nranks, 1);
   OK(front.CommDestroy(comm));
-  close_data(&d);
+  rig_close(&d);
 }
 
 static void test_matrix(void) {
   for (size_t i = 0; i < LENGTH(matrix); i++) {
     const struct given *g = &matrix[i];
-    printf("SHMCCL_FRONT %s, others %s, %s=%s\n", g->settings[0], g->settings[1], g->also, g->value);
-    set_up();
-    harness_processes(3, run_given, (void *)(uintptr_t)g, TIME);
+    printf("SHMCCL_FRONT %s, others %s, %s=%s%s\n", g->settings[0], g->settings[1], g->also, g->value,
+           g->differs ? " on rank 0" : "");
+    rig_prepare();
+    harness_processes(3, run_given, (void *)(uintptr_t)g, RIG_SECONDS);
   }
 }
 
@@ -177,21 +71,21 @@ static void test_matrix(void) {
 static void run_without(int rank, int nranks, void *context) {
   const int without = *(int *)context;
   nccl_comm_t comm;
-  load_both();
+  rig_load();
   if (rank == without) front = fake;
   CUDA(cudaSetDevice(rank));
-  struct data d = open_data();
-  OK(front.CommInitRank(&comm, nranks, shared->id[0], rank));
-  CHECK(all_reduce(comm, &d, rank, nranks));
-  meet(rank, nranks, 1);
+  struct data d = rig_open();
+  OK(front.CommInitRank(&comm, nranks, rig_shared->id[0], rank));
+  CHECK(rig_all_reduce(comm, &d, rank, nranks));
+  rig_meet(rank, nranks, 1);
   OK(front.CommDestroy(comm));
-  close_data(&d);
+  rig_close(&d);
 }
 
 static void test_without(void) {
   for (int without = 0; without < 2; without++) {
-    set_up();
-    harness_processes(2, run_without, &without, TIME);
+    rig_prepare();
+    harness_processes(2, run_without, &without, RIG_SECONDS);
   }
 }
 
@@ -201,37 +95,37 @@ static void test_without(void) {
 static void group_all_reduce(nccl_comm_t *comms, struct data *d, int n, int nested) {
   for (int r = 0; r < n; r++) {
     CUDA(cudaSetDevice(r));
-    fill(&d[r], (float)r);
+    rig_fill(&d[r], (float)r);
   }
   for (int i = 0; i <= nested; i++) OK(front.GroupStart());
   for (int r = 0; r < n; r++)
-    OK(front.AllReduce(d[r].buffer, d[r].buffer, COUNT, NCCL_FLOAT32, NCCL_SUM, comms[r], d[r].stream));
+    OK(front.AllReduce(d[r].buffer, d[r].buffer, RIG_COUNT, NCCL_FLOAT32, NCCL_SUM, comms[r], d[r].stream));
   for (int i = 0; i <= nested; i++) OK(front.GroupEnd());
   for (int r = 0; r < n; r++) {
     CUDA(cudaSetDevice(r));
-    expect_sum(&d[r], n);
+    rig_expect_sum(&d[r], n);
   }
 }
 
 /* Calls that are NCCL's and calls of another communicator in the same group. */
 static void group_mixed(nccl_comm_t *comms, nccl_comm_t *others, struct data *d, int n) {
-  const int sent = fake_count("Send");
+  const int sent = rig_count("Send");
   for (int r = 0; r < n; r++) {
     CUDA(cudaSetDevice(r));
-    fill(&d[r], 1);
+    rig_fill(&d[r], 1);
   }
   OK(front.GroupStart());
   for (int r = 0; r < n; r++) {
-    OK(front.Send(d[r].buffer, COUNT, NCCL_FLOAT32, (r + 1) % n, comms[r], d[r].stream)); /* the fake only counts */
-    OK(front.AllReduce(d[r].buffer, d[r].buffer, COUNT, NCCL_FLOAT32, NCCL_SUM, comms[r], d[r].stream));
+    OK(front.Send(d[r].buffer, RIG_COUNT, NCCL_FLOAT32, (r + 1) % n, comms[r], d[r].stream)); /* the fake only counts */
+    OK(front.AllReduce(d[r].buffer, d[r].buffer, RIG_COUNT, NCCL_FLOAT32, NCCL_SUM, comms[r], d[r].stream));
   }
   for (int r = 0; r < n; r++)
-    OK(front.AllReduce(d[r].buffer, d[r].buffer, COUNT, NCCL_FLOAT32, NCCL_SUM, others[r], d[r].stream));
+    OK(front.AllReduce(d[r].buffer, d[r].buffer, RIG_COUNT, NCCL_FLOAT32, NCCL_SUM, others[r], d[r].stream));
   OK(front.GroupEnd());
-  CHECK(fake_count("Send") == sent + n);
+  CHECK(rig_count("Send") == sent + n);
   for (int r = 0; r < n; r++) {
     CUDA(cudaSetDevice(r));
-    expect(&d[r], (float)(n * n), (float)(n * n));
+    rig_expect(&d[r], (float)(n * n), (float)(n * n));
   }
 }
 
@@ -266,15 +160,15 @@ static void destroy_all(nccl_comm_t *comms, int n) {
 static void group_parts(nccl_comm_t *parts, struct data *d) {
   for (int r = 1; r < 3; r++) {
     CUDA(cudaSetDevice(r));
-    fill(&d[r], (float)(r == 1));
+    rig_fill(&d[r], (float)(r == 1));
   }
   OK(front.GroupStart());
   for (int r = 1; r < 3; r++)
-    OK(front.AllReduce(d[r].buffer, d[r].buffer, COUNT, NCCL_FLOAT32, NCCL_SUM, parts[r], d[r].stream));
+    OK(front.AllReduce(d[r].buffer, d[r].buffer, RIG_COUNT, NCCL_FLOAT32, NCCL_SUM, parts[r], d[r].stream));
   OK(front.GroupEnd());
   for (int r = 1; r < 3; r++) {
     CUDA(cudaSetDevice(r));
-    expect_sum(&d[r], 2);
+    rig_expect_sum(&d[r], 2);
   }
 }
 
@@ -282,13 +176,13 @@ static void test_one_thread(void) {
   enum { N = 3 };
   nccl_comm_t comms[N], others[N], parts[N];
   struct data d[N];
-  const int before = (set_up(), fake_count("AllReduce"));
+  const int before = (rig_prepare(), rig_count("AllReduce"));
   for (int r = 0; r < N; r++) {
     CUDA(cudaSetDevice(r));
-    d[r] = open_data();
+    d[r] = rig_open();
   }
   OK(front.CommInitAll(comms, N, NULL));
-  init_in_group(others, N, &shared->id[1]);
+  init_in_group(others, N, &rig_shared->id[1]);
   group_all_reduce(comms, d, N, 0);
   group_all_reduce(others, d, N, 2);
   group_mixed(comms, others, d, N);
@@ -299,10 +193,10 @@ static void test_one_thread(void) {
   group_all_reduce(comms, d, N, 1);
   destroy_all(comms, N);
   CHECK(front.GroupEnd() != NCCL_SUCCESS); /* without a start */
-  CHECK_TEXT(fake_count("AllReduce") == before, "NCCL was asked for %d all-reduces", fake_count("AllReduce") - before);
+  CHECK_TEXT(rig_count("AllReduce") == before, "NCCL was asked for %d all-reduces", rig_count("AllReduce") - before);
   for (int r = 0; r < N; r++) {
     CUDA(cudaSetDevice(r));
-    close_data(&d[r]);
+    rig_close(&d[r]);
   }
 }
 
@@ -317,10 +211,10 @@ static nccl_comm_t create(int rank, int nranks, int way) {
   } config = {sizeof config, 0, 0, way != 2};
   nccl_comm_t comm = NULL;
   nccl_result_t state;
-  if (way == 0) OK(front.CommInitRankConfig(&comm, nranks, shared->id[0], rank, &config));
-  if (way == 1) OK(front.CommInitRankScalable(&comm, nranks, rank, 2, shared->id, &config));
+  if (way == 0) OK(front.CommInitRankConfig(&comm, nranks, rig_shared->id[0], rank, &config));
+  if (way == 1) OK(front.CommInitRankScalable(&comm, nranks, rank, 2, rig_shared->id, &config));
   if (way < 2) return comm;
-  state = front.CommInitRankConfig(&comm, nranks, shared->id[2], rank, &config);
+  state = front.CommInitRankConfig(&comm, nranks, rig_shared->id[2], rank, &config);
   CHECK(state == NCCL_IN_PROGRESS && comm);
   do {
     usleep(1000);
@@ -330,32 +224,47 @@ static nccl_comm_t create(int rank, int nranks, int way) {
   return comm;
 }
 
+/* Of the non-blocking one, which NCCL hands out when that is done; the first of the ranks are in another part. */
+static void split_late(nccl_comm_t comm, int rank, int nranks, const struct data *d) {
+  nccl_comm_t part = NULL;
+  nccl_result_t state = NCCL_IN_PROGRESS;
+  OK(front.CommSplit(comm, rank > 0, rank, &part, NULL));
+  while (state == NCCL_IN_PROGRESS) {
+    usleep(1000);
+    OK(front.CommGetAsyncError(comm, &state));
+  }
+  CHECK(state == NCCL_SUCCESS && part);
+  if (rank) CHECK(!rig_all_reduce(part, d, rank - 1, nranks - 1));
+  OK(front.CommDestroy(part));
+}
+
 static void run_ways(int rank, int nranks, void *context) {
   (void)context;
   CUDA(cudaSetDevice(rank));
-  struct data d = open_data();
+  struct data d = rig_open();
   for (int way = 0; way < 3; way++) {
     nccl_comm_t comm = create(rank, nranks, way);
-    CHECK(!all_reduce(comm, &d, rank, nranks));
+    CHECK(!rig_all_reduce(comm, &d, rank, nranks));
+    if (way == 2) split_late(comm, rank, nranks, &d);
     OK(front.CommFinalize(comm));
     OK(front.CommDestroy(comm));
   }
-  close_data(&d);
+  rig_close(&d);
 }
 
 static void test_ways(void) {
-  set_up();
-  harness_threads(3, run_ways, NULL, TIME);
+  rig_prepare();
+  harness_threads(3, run_ways, NULL, RIG_SECONDS);
 }
 
 /* What NCCL gets to decide: no elements, its own operators, other arithmetic, arguments out of range. */
 static void run_kept(int rank, int nranks, void *context) {
   nccl_comm_t comm;
   (void)context;
-  load_both();
+  rig_load();
   CUDA(cudaSetDevice(rank));
-  struct data d = open_data();
-  OK(front.CommInitRank(&comm, nranks, shared->id[0], rank));
+  struct data d = rig_open();
+  OK(front.CommInitRank(&comm, nranks, rig_shared->id[0], rank));
   const struct {
     size_t count;
     nccl_datatype_t type;
@@ -367,31 +276,32 @@ static void run_kept(int rank, int nranks, void *context) {
                {8, NCCL_BFLOAT16, NCCL_SUM, false},     {8, NCCL_FLOAT16, NCCL_AVG, false},
                {8, (nccl_datatype_t)40, NCCL_SUM, true}};
   for (size_t i = 0; i < LENGTH(cases); i++) {
-    const int before = fake_count("AllReduce");
+    const int before = rig_count("AllReduce");
     const nccl_result_t result =
         front.AllReduce(d.buffer, d.buffer, cases[i].count, cases[i].type, (nccl_redop_t)cases[i].op, comm, d.stream);
     CHECK((result == NCCL_SUCCESS) == (cases[i].type <= NCCL_FLOAT8E5M2));
-    CHECK_TEXT((fake_count("AllReduce") > before) == cases[i].kept, "case %zu", i);
+    CHECK_TEXT((rig_count("AllReduce") > before) == cases[i].kept, "case %zu", i);
     CUDA(cudaStreamSynchronize(d.stream));
   }
-  fill(&d, (float)(rank == 1));
-  const int before = fake_count("Broadcast");
-  OK(front.Bcast(d.buffer, COUNT, NCCL_FLOAT32, 1, comm, d.stream));
-  expect(&d, 1, 1);
-  fill(&d, (float)(rank == 1));
-  OK(front.Broadcast(rank == 1 ? d.buffer : (const void *)&matrix, d.buffer, COUNT, NCCL_FLOAT32, 1, comm, d.stream));
-  expect(&d, 1, 1);
-  CHECK(fake_count("Bcast") == 0 && fake_count("Broadcast") == before);
-  CHECK(front.Bcast(d.buffer, COUNT, NCCL_FLOAT32, nranks, comm, d.stream) == NCCL_INVALID_ARGUMENT);
-  CHECK(fake_count("Bcast") == 1 && fake_count("Broadcast") == before + 1);
-  meet(rank, nranks, 1);
+  rig_fill(&d, (float)(rank == 1));
+  const int before = rig_count("Broadcast");
+  OK(front.Bcast(d.buffer, RIG_COUNT, NCCL_FLOAT32, 1, comm, d.stream));
+  rig_expect(&d, 1, 1);
+  rig_fill(&d, (float)(rank == 1));
+  OK(front.Broadcast(rank == 1 ? d.buffer : (const void *)&matrix, d.buffer, RIG_COUNT, NCCL_FLOAT32, 1, comm,
+                     d.stream));
+  rig_expect(&d, 1, 1);
+  CHECK(rig_count("Bcast") == 0 && rig_count("Broadcast") == before);
+  CHECK(front.Bcast(d.buffer, RIG_COUNT, NCCL_FLOAT32, nranks, comm, d.stream) == NCCL_INVALID_ARGUMENT);
+  CHECK(rig_count("Bcast") == 1 && rig_count("Broadcast") == before + 1);
+  rig_meet(rank, nranks, 1);
   OK(front.CommDestroy(comm));
-  close_data(&d);
+  rig_close(&d);
 }
 
 static void test_kept(void) {
-  set_up();
-  harness_processes(2, run_kept, NULL, TIME);
+  rig_prepare();
+  harness_processes(2, run_kept, NULL, RIG_SECONDS);
 }
 
 /* Without the last rank, twice; the parent goes on. */
@@ -400,75 +310,29 @@ static void run_shrink(int rank, int nranks, void *context) {
   int excluded[] = {nranks - 1};
   (void)context;
   CUDA(cudaSetDevice(rank));
-  struct data d = open_data();
-  OK(front.CommInitRank(&comm, nranks, shared->id[0], rank));
+  struct data d = rig_open();
+  OK(front.CommInitRank(&comm, nranks, rig_shared->id[0], rank));
   for (int i = 0; i < 2 && rank < nranks - 1; i++) {
     OK(front.CommShrink(comm, excluded, 1, &rest, NULL, 0));
-    CHECK(!all_reduce(rest, &d, rank, nranks - 1));
+    CHECK(!rig_all_reduce(rest, &d, rank, nranks - 1));
     OK(front.CommDestroy(rest));
   }
-  CHECK(!all_reduce(comm, &d, rank, nranks));
-  meet(rank, nranks, 1);
+  CHECK(!rig_all_reduce(comm, &d, rank, nranks));
+  rig_meet(rank, nranks, 1);
   OK(front.CommDestroy(comm));
-  close_data(&d);
+  rig_close(&d);
 }
 
 static void test_shrink(void) {
-  set_up();
-  harness_threads(3, run_shrink, NULL, TIME);
-}
-
-/* ---- trouble ----------------------------------------------------------------------------------------------------- */
-
-static void *abort_soon(void *comm) {
-  usleep(200000);
-  OK(front.CommAbort(comm));
-  return NULL;
-}
-
-/* A rank waits for another in a diverted call; its own other thread aborts. The other one is told. */
-static void run_abort(int rank, int nranks, void *context) {
-  nccl_comm_t comm;
-  nccl_result_t state = NCCL_SUCCESS;
-  pthread_t thread;
-  (void)context;
-  load_both();
-  CUDA(cudaSetDevice(rank));
-  struct data d = open_data();
-  OK(front.CommInitRank(&comm, nranks, shared->id[0], rank));
-  CHECK(!all_reduce(comm, &d, rank, nranks));
-  meet(rank, nranks, 1);
-  if (rank == 0) {
-    CHECK(!pthread_create(&thread, NULL, abort_soon, comm));
-    OK(front.AllReduce(d.buffer, d.buffer, COUNT, NCCL_FLOAT32, NCCL_SUM, comm, d.stream));
-    cudaStreamSynchronize(d.stream); /* ends */
-    pthread_join(thread, NULL);
-  } else {
-    while (state == NCCL_SUCCESS) {
-      OK(front.CommGetAsyncError(comm, &state));
-      usleep(1000);
-    }
-    CHECK_TEXT(state == NCCL_REMOTE_ERROR, "state %d", (int)state);
-    CHECK_TEXT(strstr(front.GetLastError(comm), "shmccl"), "%s", front.GetLastError(comm));
-    CHECK(front.AllReduce(d.buffer, d.buffer, COUNT, NCCL_FLOAT32, NCCL_SUM, comm, d.stream) == NCCL_REMOTE_ERROR);
-    OK(front.CommAbort(comm));
-  }
-  meet(rank, nranks, 2);
-  close_data(&d);
-}
-
-static void test_abort(void) {
-  set_up();
-  harness_processes(2, run_abort, NULL, TIME);
+  rig_prepare();
+  harness_threads(3, run_shrink, NULL, RIG_SECONDS);
 }
 
 int main(void) {
   const char *folder = harness_own_folder();
-  shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  CHECK(shared != MAP_FAILED);
+  rig_begin();
   test_matrix();
   test_kept();
-  test_abort();
   test_without();
   test_one_thread();
   test_ways();

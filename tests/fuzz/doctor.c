@@ -25,6 +25,7 @@ static const struct {
     TEXT("driver 581.15\ncuda-driver 13000\ngpu 0 wddm 5 N\npeer 0 1 1\npinned 5\npinned-error 6 2\nmissing x\nerror y "
          "z\n"),
     TEXT("glibc 2.39\nneeds 2.34\nnccl 22809\nplugin /x\nbeside /y\ntable ncclNetPlugin_v11\nplugin-error no\n"),
+    TEXT("front /x\nversion 22809\nreal /y\nfront-error no\n"),
     TEXT("[wsl2]\nnetworkingMode=bridged\nvmSwitch=\"A # B\" # c\nswap=0\n[experimental]\nsparseVhd=true\n"),
     TEXT("\xff\xfe[\0w\0s\0l\0002\0]\0\n"), /* UTF-16 */
 };
@@ -51,6 +52,7 @@ static void ignore(void *context, enum wslconfig_trouble trouble, int line, cons
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static struct doctor_gpus gpus;
   static struct doctor_plugin plugin;
+  static struct doctor_front front;
   struct doctor_nccl nccl;
   struct doctor_mount mount;
   struct wslconfig config;
@@ -70,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   doctor_nccl_version((const char *)data, size, &nccl); /* these three end at `size` */
   doctor_parse_gpus(text, &gpus);
   doctor_parse_plugin(text, &plugin);
+  doctor_parse_front(text, &front);
   wslconfig_parse((const char *)data, size, &config, ignore, NULL);
   doctor_elf_glibc((const char *)data, size, version, sizeof version);
   free(text);

@@ -55,6 +55,9 @@ check_tools "$work/root/usr"
 libraries=$(library_folder "$work/root/usr")
 NCCL_NET_PLUGIN=$libraries/libnccl-net-shmccl.so root/usr/bin/shmccl-doctor >doctor.txt || true
 grep -q "^ok *plugin\.loads *$libraries/libnccl-net-shmccl.so" doctor.txt || fail "the plugin does not load: $(cat doctor.txt)"
+VLLM_NCCL_SO_PATH=$libraries/libshmccl-nccl.so SHMCCL_NCCL_LIB=/nonexistent root/usr/bin/shmccl-doctor >doctor.txt || true
+grep -q "^failure *front\.loads *$libraries/libshmccl-nccl.so: SHMCCL_NCCL_LIB=/nonexistent is no NCCL" doctor.txt ||
+  fail "the front does not load: $(cat doctor.txt)"
 compile="-pthread -o program $(PKG_CONFIG_PATH=$libraries/pkgconfig "$pkg_config" --cflags --libs shmccl)"
 # shellcheck disable=SC2086
 quiet "$cc" "$here/consumer/consumer.c" $compile

@@ -14,7 +14,7 @@
 #include <linux/seccomp.h>
 
 #include "collnet_rig.h"
-#include "plugin/helper_cpu.h"
+#include "comm/helpers.h"
 
 enum { COUNT = 1000, MANY = 1 << 16, LIMIT_S = 100, VANISHED_S = 25 /* less than connect waits */ };
 

@@ -48,6 +48,7 @@ static cudaError_t create(cudaEvent_t *event, unsigned flags) {
        cudaErrorInvalidValue);
   NEED(!(flags & cudaEventInterprocess), cudaErrorNotSupported);
   struct CUevent_st *e = si_alloc(sizeof *e);
+  e->device = si_device;
   e->flags = flags;
   e->references = 1;
   e->alive = true;
@@ -114,6 +115,7 @@ void si_push_event_wait(struct CUstream_st *s, cudaEvent_t e) { si_push_wait(s, 
 cudaError_t si_record(cudaEvent_t e, cudaStream_t handle, unsigned flags) {
   struct CUstream_st *s;
   cudaError_t error = si_event_alive(e) ? si_stream(handle, &s) : cudaErrorInvalidResourceHandle;
+  if (error == cudaSuccess && s->device != e->device) error = cudaErrorInvalidResourceHandle;
   if (error != cudaSuccess || si_captured_record(s, e, flags, &error)) return error;
   if (si_is_legacy(s) && si_blocking_capture(s->device, true)) return cudaErrorStreamCaptureImplicit;
   si_order_with_legacy(s);

@@ -161,6 +161,7 @@ struct CUevent_st {
   struct CUevent_st *next; /* among the destroyed */
   int references;
   bool alive; /* atomic */
+  int device;
   unsigned flags;
   uint64_t when_ns; /* atomic */
   pthread_mutex_t lock;

@@ -121,6 +121,17 @@ static void other_devices_memory(void) {
   check_illegal();
 }
 
+static void other_devices_event(void) {
+  cudaEvent_t event;
+  cudaStream_t stream;
+  set("STANDIN_DEVICES", "2");
+  OK(cudaSetDevice(1));
+  OK(cudaEventCreate(&event));
+  OK(cudaSetDevice(0));
+  OK(cudaStreamCreate(&stream));
+  IS(cudaEventRecord(event, stream), cudaErrorInvalidResourceHandle);
+}
+
 /* ---- lifetimes --------------------------------------------------------------------------------------------------- */
 
 static void freed_memory(void) {
@@ -302,6 +313,7 @@ static const struct mistake {
     {"raw host address in a kernel", raw_host_address, GOOD},
     {"raw host address in a batch of copies", raw_host_address_in_batch, GOOD},
     {"another device's memory", other_devices_memory, GOOD},
+    {"another device's event", other_devices_event, GOOD},
     {"freed memory", freed_memory, GOOD},
     {"the host reads freed memory", host_reads_freed_memory, CRASH},
     {"a kernel reads behind its memory", kernel_overruns, CRASH},

@@ -27,8 +27,8 @@ static uint64_t budget(int nranks, int i) {
 
 static void check_sizes(const struct shmi_header *h, int nranks, uint64_t staging) {
   const uint64_t n = (uint64_t)nranks, pairs = n * h->pair_places * h->pair_bytes;
-  const uint64_t device = shmi_layout_device_bytes(h, h->channels);
-  assert_true(n * h->staging_stride + device <= staging);
+  const uint64_t device = shmi_layout_device_bytes(h, h->channels), engines = shmi_layout_engine_bytes(h);
+  assert_true(n * h->staging_stride + device + engines <= staging);
   assert_true(h->staging_stride >= 2 * h->slot_bytes + pairs && h->staging_stride % SHMI_PAGE == 0);
   assert_true(h->slot_bytes == n * h->lane_bytes && h->lane_bytes >= SHMI_PAGE && h->lane_bytes % SHMI_PAGE == 0);
   assert_true(h->pair_bytes >= 1024 && h->pair_bytes % SHMI_LINE == 0);
@@ -36,7 +36,11 @@ static void check_sizes(const struct shmi_header *h, int nranks, uint64_t stagin
   assert_true(h->control_stride >= sizeof(struct shmi_control) + n * 4 * SHMI_LINE);
   assert_true(h->staging_offset >= h->control_offset + n * h->control_stride && h->staging_offset % SHMI_PAGE == 0);
   assert_true(h->device_offset == h->staging_offset + n * h->staging_stride);
-  assert_true(h->total_bytes == h->device_offset + device);
+  assert_true(h->engine_offset == h->device_offset + device && h->engine_offset % SHMI_PAGE == 0);
+  assert_true(h->total_bytes == h->engine_offset + engines);
+  assert_true(engines == n * 2 * h->engine_slot_bytes && n * engines <= 64 << 20 && engines <= staging / 4);
+  assert_true(h->engine_slot_bytes == (n + 1) * h->engine_lane_bytes && h->engine_lane_bytes % SHMI_PAGE == 0);
+  assert_true(!engines || h->channels);
   assert_true(h->channel_stride == 2 * (h->channel_slot_bytes + h->packet_bytes));
   assert_true(h->channels <= SHMI_CHANNELS_MOST && n * device <= 160 << 20);
   assert_true(h->channel_stride % SHMI_PAGE == 0 && h->channel_slot_bytes % SHMI_PAGE == 0);
@@ -97,6 +101,16 @@ static void expect_device(const struct shmi_header *h, uint8_t *base) {
   }
 }
 
+static void expect_engines(const struct shmi_header *h, uint8_t *base) {
+  const struct shmi_world w = shmi_layout_engines(h, base + h->control_offset, base + h->engine_offset, 1);
+  assert_true(end_of_places == base + h->engine_offset);
+  for (int r = 0; r < w.nranks && h->engine_slot_bytes; r++) {
+    assert_ptr_equal(shmi_step_of(&w, r, 7), &shmi_control_of(&w, r)->engine[1]);
+    for (uint32_t step = 0; step < 2; step++) expect_place(shmi_slot_of(&w, r, step), w.slot_bytes, SHMI_PAGE);
+    assert_true((size_t)(w.nranks + 1) * w.lane_bytes <= w.slot_bytes);
+  }
+}
+
 static void expect_pairs(const struct shmi_world *w, int rank) {
   for (int p = 0; p < w->nranks; p++) expect_place(shmi_pair_out_of(w, rank, p), SHMI_LINE, SHMI_LINE);
   for (int p = 0; p < w->nranks; p++) expect_place(shmi_pair_in_of(w, rank, p), SHMI_LINE, SHMI_LINE);
@@ -105,7 +119,7 @@ static void expect_pairs(const struct shmi_world *w, int rank) {
 /* All lines of all ranks, then all staging, one behind the other. */
 static void places_do_not_overlap(void **state) {
   (void)state;
-  for (int nranks = 2; nranks <= SHMCCL_MAX_RANKS; nranks += 7) {
+  for (int nranks = 2; nranks <= SHMCCL_MAX_RANKS; nranks += nranks < 9 ? 1 : 7) {
     struct shmi_header h;
     uint8_t *const base = (uint8_t *)((uintptr_t)1 << 40); /* nothing is touched */
     assert_true(make(&h, nranks, budget(nranks, 3)));
@@ -125,7 +139,24 @@ static void places_do_not_overlap(void **state) {
     }
     expect_place(base + h.device_offset, 0, SHMI_PAGE);
     expect_device(&h, base);
+    expect_engines(&h, base);
     assert_true(end_of_places == base + h.total_bytes);
+  }
+}
+
+/* Ranks that captured the same calls do not differ, however far ahead one is; those that did not do. */
+static void captures_are_compared(void **state) {
+  uint64_t a = (uint64_t)UINT32_MAX << 32, b = a; /* counts wrap */
+  (void)state;
+  for (int i = 0; i < 40; i++) {
+    b = a;
+    for (int ahead = 0; ahead < 40; ahead++) {
+      assert_false(shmi_large_differ(a, b) || shmi_large_differ(b, a));
+      b = shmi_large_next(b, ahead % 3 == 0);
+    }
+    b = shmi_large_next(a, 0), a = shmi_large_next(a, 1);
+    assert_true(shmi_large_differ(a, b) && shmi_large_differ(b, a));
+    assert_true(shmi_large_differ(shmi_large_next(a, 0), b) && shmi_large_differ(b, shmi_large_next(a, 1)));
   }
 }
 
@@ -187,9 +218,10 @@ static void impossible_headers_are_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_budget_is_kept),        cmocka_unit_test(too_little_is_refused),
-      cmocka_unit_test(places_do_not_overlap),       cmocka_unit_test(numbers_come_round),
-      cmocka_unit_test(changed_headers_are_refused), cmocka_unit_test(impossible_headers_are_refused),
+      cmocka_unit_test(every_budget_is_kept),           cmocka_unit_test(too_little_is_refused),
+      cmocka_unit_test(places_do_not_overlap),          cmocka_unit_test(numbers_come_round),
+      cmocka_unit_test(captures_are_compared),          cmocka_unit_test(changed_headers_are_refused),
+      cmocka_unit_test(impossible_headers_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

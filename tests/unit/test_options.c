@@ -15,7 +15,8 @@
 #include "base/options.h"
 
 static const char *const variables[] = {"SHMCCL_TIMEOUT_MS", "SHMCCL_STAGING_BYTES", "SHMCCL_CHUNK_BYTES",
-                                        "SHMCCL_ALGORITHM", "SHMCCL_SHM_DIR"};
+                                        "SHMCCL_ALGORITHM",  "SHMCCL_SHM_DIR",       "SHMCCL_ENGINE_BYTES",
+                                        "SHMCCL_CPU_REDUCE"};
 
 static int clear_environment(void **state) {
   (void)state;
@@ -44,6 +45,8 @@ static void defaults_are_as_documented(void **state) {
     assert_int_equal(o.timeout_ms, 600000);
     assert_int_equal(o.staging_bytes, 64 << 20);
     assert_int_equal(o.chunk_bytes, 0);
+    assert_int_equal(o.engine_bytes, 1 << 20);
+    assert_int_equal(o.cpu_reduce, 0);
     assert_int_equal(o.algorithm, SHMCCL_ALGORITHM_AUTO);
   }
 }
@@ -54,7 +57,11 @@ static void the_environment_changes_defaults(void **state) {
   setenv("SHMCCL_STAGING_BYTES", "2M", 1);
   setenv("SHMCCL_CHUNK_BYTES", "64K", 1);
   setenv("SHMCCL_ALGORITHM", "two-shot", 1);
+  setenv("SHMCCL_ENGINE_BYTES", "3M", 1);
+  setenv("SHMCCL_CPU_REDUCE", "1", 1);
   const shmi_options_t o = read_or_fail(NULL);
+  assert_int_equal(o.engine_bytes, 3 << 20);
+  assert_int_equal(o.cpu_reduce, 1);
   assert_int_equal(o.timeout_ms, 1500);
   assert_int_equal(o.staging_bytes, 2 << 20);
   assert_int_equal(o.chunk_bytes, 64 << 10);
@@ -154,6 +161,8 @@ static void differences_are_named(void **state) {
   b.chunk_bytes = 4096;
   assert_string_equal(shmi_options_difference(&a, &b, &value_a, &value_b), "SHMCCL_CHUNK_BYTES");
   assert_true(value_a == 0 && value_b == 4096);
+  b = a, b.cpu_reduce = 1;
+  assert_string_equal(shmi_options_difference(&a, &b, &value_a, &value_b), "SHMCCL_CPU_REDUCE");
 }
 
 static void the_folder_can_be_chosen(void **state) {

@@ -1,6 +1,6 @@
 """All-reduce of bfloat16 tensors on all GPUs of the job, eager and in a CUDA graph: time and bus bandwidth by size.
 
-Run by torchrun. What NCCL does is chosen outside: NCCL_NET_PLUGIN. Every result is checked. Not yet run on a GPU.
+Run by torchrun. What NCCL does is chosen outside: NCCL_NET_PLUGIN, LD_PRELOAD. Every result is checked. Not yet run on a GPU.
 """
 import os
 import statistics
@@ -30,7 +30,7 @@ def measure(call):
 
 def captured(tensor):
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # PyTorch's watchdog asks CUDA meanwhile
         dist.all_reduce(tensor)
     return graph.replay
 

@@ -26,6 +26,7 @@ static char *in_python(struct doctor *d, const char *lib) {
 static char *find_nccl(struct doctor *d) {
   const char *named = getenv("VLLM_NCCL_SO_PATH"), *environment = getenv("VIRTUAL_ENV");
   char *path = NULL;
+  if (doctor_is_front(named)) named = getenv("SHMCCL_NCCL_LIB"); /* it finds what is found here, too */
   if (named && *named && doctor_exists(d, named)) return doctor_text(d, "%s", named);
   if (environment && *environment) path = in_python(d, doctor_text(d, "%s/lib", environment));
   if (!path) path = in_python(d, "/usr/local/lib");

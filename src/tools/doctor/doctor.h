@@ -12,6 +12,7 @@
 #ifndef DOCTOR_H
 #define DOCTOR_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -111,11 +112,18 @@ void doctor_check_nccl(struct doctor *d);
 void doctor_check_versions(struct doctor *d);
 void doctor_check_environment(struct doctor *d);
 void doctor_check_plugin(struct doctor *d);
+void doctor_check_front(struct doctor *d);
 void doctor_check_probe(struct doctor *d);
 
-/* What doctor_check_gpus and doctor_check_plugin ask, in a child. */
+/* What doctor_check_gpus, doctor_check_plugin and doctor_check_front ask, in a child. */
 void doctor_question_gpus(FILE *out, const void *context);
 void doctor_question_plugin(FILE *out, const void *nccl_path);
+struct doctor_front_question {
+  const char *front, *nccl; /* files; "": whatever is found */
+};
+void doctor_question_front(FILE *out, const void *question);
+/* A library where packages and tarballs put it, seen from this program; false: it is not there. */
+bool doctor_beside(const char *file, char whole[PATH_MAX]);
 
 /* Bytes of /dev/shm that a job of ngpus ranks needs: the formula is explained at its definition. */
 uint64_t doctor_shm_needed(int ngpus);

@@ -21,12 +21,11 @@ enum { LIMIT_S = 10, QUESTIONS_MS = 8500 };
 static const char help[] =
     "usage: shmccl-doctor [flags]\n"
     "\n"
-    "Looks at this machine, container or pod: WSL 2 and its settings, GPU, drivers, container runtime, Kubernetes, "
-    "NCCL,\n"
-    "the plugin, /dev/shm, the environment. Prints for each finding ok, warning or failure, what was seen, and, where\n"
-    "something is wrong, why it matters here and the exact fix. It changes nothing, needs no root, and ends within "
-    "ten\n"
-    "seconds.\n"
+    "Looks at this machine, container or pod: WSL 2 and its settings, GPU, drivers, container runtime, Kubernetes,\n"
+    "NCCL, the plugin, the front, /dev/shm, the environment. Prints for each finding ok, warning or failure, what was\n"
+    "seen, and, where something is wrong, why it matters here and the exact fix. It changes nothing, needs no root, "
+    "and\n"
+    "ends within ten seconds.\n"
     "\n"
     "Flags:\n"
     "  --probe      also run a two-rank all-reduce over host memory\n"
@@ -100,7 +99,7 @@ static void look(struct doctor *d, bool probe) {
   static void (*const checks[])(struct doctor *) = {
       doctor_check_system,   doctor_check_wslconfig,   doctor_check_swap,    doctor_check_libraries,  doctor_check_gpus,
       doctor_check_memlock,  doctor_check_shm,         doctor_check_runtime, doctor_check_kubernetes, doctor_check_nccl,
-      doctor_check_versions, doctor_check_environment, doctor_check_plugin};
+      doctor_check_versions, doctor_check_environment, doctor_check_plugin,  doctor_check_front};
   for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) checks[i](d);
   if (probe) doctor_check_probe(d);
 }

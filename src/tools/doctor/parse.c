@@ -237,3 +237,19 @@ void doctor_parse_plugin(const char *text, struct doctor_plugin *plugin) {
   *plugin = (struct doctor_plugin){0};
   while ((text = doctor_next_line(text, line, sizeof line))) parse_plugin_line(line, plugin);
 }
+
+static void parse_front_line(const char *line, struct doctor_front *f) {
+  const char *rest;
+  if ((rest = after(line, "front"))) copy(f->path, sizeof f->path, rest);
+  if ((rest = after(line, "front-error"))) copy(f->error, sizeof f->error, rest);
+  if ((rest = after(line, "real"))) copy(f->real, sizeof f->real, rest);
+  (void)sscanf(line, "version %d", &f->version);
+}
+
+void doctor_parse_front(const char *text, struct doctor_front *front) {
+  char line[1024];
+  *front = (struct doctor_front){0};
+  while ((text = doctor_next_line(text, line, sizeof line))) parse_front_line(line, front);
+}
+
+bool doctor_is_front(const char *path) { return path && strstr(path, "libshmccl-nccl"); }

@@ -98,4 +98,13 @@ struct doctor_plugin {
 };
 void doctor_parse_plugin(const char *text, struct doctor_plugin *plugin);
 
+/* doctor_question_front: front PATH | front-error TEXT | version 22809 | real PATH */
+struct doctor_front {
+  char path[512], error[512], real[512];
+  int version; /* of the NCCL behind it; 0: none */
+};
+void doctor_parse_front(const char *text, struct doctor_front *front);
+/* Whether a file is the NCCL front, by its name. */
+bool doctor_is_front(const char *path);
+
 #endif

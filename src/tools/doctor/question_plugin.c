@@ -57,21 +57,26 @@ static void say_tables(FILE *out, void *library) {
     }
 }
 
-/* Where packages and tarballs put it, seen from this program: ../lib and ../lib/ARCHITECTURE. */
-static void look_beside(FILE *out, const char *file) {
+/* ../lib and ../lib/ARCHITECTURE. */
+bool doctor_beside(const char *file, char whole[PATH_MAX]) {
   static const char *const folders[] = {"../lib", "../lib/x86_64-linux-gnu", "../lib/aarch64-linux-gnu", "."};
-  char self[PATH_MAX], path[2 * PATH_MAX], whole[PATH_MAX];
+  char self[PATH_MAX], path[2 * PATH_MAX];
   const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (length < 0) return;
+  if (length < 0) return false;
   self[length] = 0;
   const char *folder = dirname(self);
   for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
     snprintf(path, sizeof path, "%s/%s/%s", folder, folders[i], file);
-    if (!realpath(path, whole)) continue;
-    fprintf(out, "beside %s\n", whole);
-    say_needs(out, whole);
-    return;
+    if (realpath(path, whole)) return true;
   }
+  return false;
+}
+
+static void look_beside(FILE *out, const char *file) {
+  char whole[PATH_MAX];
+  if (!doctor_beside(file, whole)) return;
+  fprintf(out, "beside %s\n", whole);
+  say_needs(out, whole);
 }
 
 static void *open_plugin(const char *name, char *file, size_t bytes, char *error, size_t error_bytes) {

@@ -16,7 +16,7 @@ struct nccl_id {
 };
 
 /* Results, as far as the tests tell them apart. */
-enum { NCCL_SUCCESS = 0, NCCL_IN_PROGRESS = 7 };
+enum { NCCL_SUCCESS = 0, NCCL_UNHANDLED_CUDA_ERROR = 1, NCCL_IN_PROGRESS = 7 };
 enum { NCCL_SCALAR_DEVICE = 0, NCCL_SCALAR_HOST = 1 };
 
 /* X(name without nccl, arguments...): all return a result. */

@@ -87,7 +87,9 @@ static void prepare(struct party *party) {
   party->seed = harness_seed();
   party->shared = mmap(NULL, sizeof *party->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CHECK(party->shared != MAP_FAILED);
-  nccl_load(getenv("TEST_FRONT_FILE") ? getenv("TEST_FRONT_FILE") : file); /* which finds the other by itself */
+  const char *front = getenv("TEST_FRONT_FILE"); /* which finds the other by itself */
+  party->traps = front != NULL;
+  nccl_load(front ? front : file);
   check_version(file);
   log_begin();
 }

@@ -71,6 +71,7 @@ int rank_wait(struct rank *r) {
     const cudaError_t state = cudaStreamQuery(r->stream);
     int result = NCCL_SUCCESS;
     if (state == cudaSuccess) return NCCL_SUCCESS;
+    if (state == cudaErrorLaunchFailure && r->party->traps) return NCCL_UNHANDLED_CUDA_ERROR;
     CHECK_TEXT(state == cudaErrorNotReady, "the stream: %s", cudaGetErrorString(state));
     CHECK_NCCL(nccl.CommGetAsyncError(r->comm, &result));
     if (result != NCCL_SUCCESS && result != NCCL_IN_PROGRESS) return result;

@@ -31,6 +31,7 @@ struct party {
   int nranks;
   bool threads;   /* ranks are threads of one process, each with a GPU of its own */
   bool own_hosts; /* each process claims to be a host of its own and has a GPU to itself */
+  bool traps;     /* what is aborted ends with a CUDA error, which stays: the front is before NCCL */
   uint64_t seed;
   struct shared *shared;
 };

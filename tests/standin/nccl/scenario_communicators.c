@@ -89,9 +89,12 @@ static void run_until_error(struct rank *r) {
     if (result == NCCL_SUCCESS) result = rank_wait(r);
   }
   printf("rank %d: NCCL says: %s\n", r->rank, nccl.GetErrorString(result));
-  CHECK_NCCL(nccl.CommAbort(r->comm));
+  const int aborted = nccl.CommAbort(r->comm);
   r->comm = NULL;
-  CHECK_CUDA(cudaStreamSynchronize(r->stream)); /* the kernels have ended */
+  const cudaError_t error = cudaStreamSynchronize(r->stream);      /* the kernels have ended */
+  if (r->party->traps && error == cudaErrorLaunchFailure) exit(0); /* this process cannot use its GPU any more */
+  CHECK_NCCL(aborted);
+  CHECK_CUDA(error);
   device_call_close(&d);
 }
 
