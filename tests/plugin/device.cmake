@@ -9,7 +9,8 @@ endfunction()
 
 function(plugin_device_test name program)
   add_test(NAME plugin_device_${name} COMMAND ${program})
-  set(environment ${ARGN} TSAN_OPTIONS=atexit_sleep_ms=0)
+  set(environment ${ARGN} TSAN_OPTIONS=atexit_sleep_ms=0
+    LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/cuda/lsan.supp:print_suppressions=0)
   set_tests_properties(plugin_device_${name} PROPERTIES TIMEOUT 240 ENVIRONMENT "${environment}")
 endfunction()
 
