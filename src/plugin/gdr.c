@@ -60,10 +60,9 @@ static int ranks_of_job(void) {
 }
 
 shmccl_result_t shmi_gdr_pinned_limit(uint64_t *bytes) {
-  const int devices = shmi_mover_devices(), ranks = ranks_of_job();
-  const int processes = ranks > devices ? ranks : devices > 0 ? devices : 1;
+  const int devices = shmi_mover_devices(), ranks = ranks_of_job(), processes = ranks > devices ? ranks : devices;
   uint64_t most;
   SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_PINNED_BYTES, &most));
-  *bytes = most / (uint64_t)processes;
+  *bytes = processes > 1 ? most / (uint64_t)processes : most;
   return SHMCCL_SUCCESS;
 }
