@@ -89,30 +89,6 @@ static __device__ __forceinline__ bool shmi_aligned(const void *a, const void *b
   return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) & (SHMI_VECTOR - 1)) == 0;
 }
 
-/* A vector of memory that may have no alignment; of staging in one access all the same. */
-static __device__ __forceinline__ uint4 shmi_gather(const uint8_t *from) {
-  uint4 data;
-  if ((uintptr_t)from % SHMI_VECTOR == 0) return *(const uint4 *)from;
-  if ((uintptr_t)from % 4) {
-    memcpy(&data, from, sizeof data);
-    return data;
-  }
-  data.x = ((const uint32_t *)from)[0], data.y = ((const uint32_t *)from)[1];
-  data.z = ((const uint32_t *)from)[2], data.w = ((const uint32_t *)from)[3];
-  return data;
-}
-
-static __device__ __forceinline__ void shmi_scatter(uint8_t *to, uint4 data) {
-  if ((uintptr_t)to % SHMI_VECTOR == 0) {
-    *(uint4 *)to = data;
-  } else if ((uintptr_t)to % 4) {
-    memcpy(to, &data, sizeof data);
-  } else {
-    ((uint32_t *)to)[0] = data.x, ((uint32_t *)to)[1] = data.y;
-    ((uint32_t *)to)[2] = data.z, ((uint32_t *)to)[3] = data.w;
-  }
-}
-
 /* ---- copies -------------------------------------------------------------------------------------------------------
  */
 
@@ -135,29 +111,25 @@ static __device__ void shmi_copy_aligned(const shmi_cuda_block<R> *b, uint4 *to_
   }
 }
 
+/* Elements from byte `at` on, one by one: the tail, and all of what is not aligned. */
 template <class R>
-static __device__ void shmi_copy_unaligned(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
-                                           const uint8_t *from, size_t vectors) {
-  for (size_t i = (size_t)b->tid; i < vectors; i += (size_t)b->nthreads) {
-    const uint4 data = shmi_gather(from + i * SHMI_VECTOR);
-    if (to_user) shmi_scatter(to_user + i * SHMI_VECTOR, data);
-    if (to_slot) shmi_scatter(to_slot + i * SHMI_VECTOR, data);
-  }
+static __device__ void shmi_copy_elements(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
+                                          const uint8_t *from, size_t at, size_t bytes) {
+  const size_t size = b->call->element;
+  for (size_t i = at + (size_t)b->tid * size; i < bytes; i += (size_t)b->nthreads * size)
+    for (size_t k = 0; k < size; k++) {
+      const uint8_t value = from[i + k];
+      if (to_user) to_user[i + k] = value;
+      if (to_slot) to_slot[i + k] = value;
+    }
 }
 
 template <class R>
 static __device__ void shmi_block_copy(const shmi_cuda_block<R> *b, uint8_t *to_user, uint8_t *to_slot,
                                        const uint8_t *from, size_t bytes) {
-  const size_t vectors = bytes / SHMI_VECTOR;
-  if (shmi_aligned(to_user, to_slot, from))
-    shmi_copy_aligned(b, (uint4 *)to_user, (uint4 *)to_slot, (const uint4 *)from, vectors);
-  else
-    shmi_copy_unaligned(b, to_user, to_slot, from, vectors);
-  for (size_t i = vectors * SHMI_VECTOR + (size_t)b->tid; i < bytes; i += (size_t)b->nthreads) {
-    const uint8_t value = from[i];
-    if (to_user) to_user[i] = value;
-    if (to_slot) to_slot[i] = value;
-  }
+  const size_t vectors = shmi_aligned(to_user, to_slot, from) ? bytes / SHMI_VECTOR : 0;
+  shmi_copy_aligned(b, (uint4 *)to_user, (uint4 *)to_slot, (const uint4 *)from, vectors);
+  shmi_copy_elements(b, to_user, to_slot, from, vectors * SHMI_VECTOR, bytes);
 }
 
 /* ---- reductions ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ static __global__ void __launch_bounds__(SHMI_MEETING_THREADS)
   __shared__ uint32_t left;
   shmi_cuda_block<sum_u8> block;
   shmi_begin(&block, &meeting.launch, &left);
-  shmi_block_meeting(&block, &meeting);
+  if (shmi_block_meeting(&block, &meeting) && meeting.launch.trap) __trap();
 }
 
 const void *shmi_kernel_of_meetings(void) { return (const void *)shmi_meeting_kernel; }

@@ -41,14 +41,26 @@ static _Thread_local struct cpu_block block; /* one at a time */
 
 /* ---- kernels and their names ------------------------------------------------------------------------------------- */
 
-static const char group_name[] = "shmi_group_kernel";
-static char names[SHMCCL_DATATYPE_COUNT][SHMCCL_REDOP_COUNT][32];
+static const char group_name[] = "shmi_group_kernel", meeting_name[] = "shmi_meeting_kernel";
+static struct pair {
+  char name[32], sum_name[32];
+  const void *symbol, *sum_symbol;
+  struct standin_kernel kernel, sum_kernel;
+} pairs[SHMCCL_DATATYPE_COUNT * SHMCCL_REDOP_COUNT];
 
-static const void *symbol_of(const char *name) {
-  for (int type = 0; type < SHMCCL_DATATYPE_COUNT; type++)
-    for (int op = 0; op < SHMCCL_REDOP_COUNT; op++)
-      if (!strcmp(names[type][op], name)) return shmi_kernel_of((shmccl_datatype_t)type, (shmccl_redop_t)op);
-  return NULL;
+/* Kernels take their argument by value. */
+static void call_kernel(const struct standin_launch *l) {
+  const void *arg = l->args[0];
+  if (!strcmp(l->kernel, group_name))
+    ((void (*)(struct shmi_group))(uintptr_t)shmi_kernel_of_groups())(*(const struct shmi_group *)arg);
+  if (!strcmp(l->kernel, meeting_name))
+    ((void (*)(struct shmi_meeting))(uintptr_t)shmi_kernel_of_meetings())(*(const struct shmi_meeting *)arg);
+  for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+    if (!strcmp(l->kernel, pairs[i].name))
+      ((void (*)(struct shmi_launch))(uintptr_t)pairs[i].symbol)(*(const struct shmi_launch *)arg);
+    if (!strcmp(l->kernel, pairs[i].sum_name))
+      ((void (*)(struct shmi_sum))(uintptr_t)pairs[i].sum_symbol)(*(const struct shmi_sum *)arg);
+  }
 }
 
 /* ---- a thread ---------------------------------------------------------------------------------------------------- */
@@ -75,15 +87,6 @@ uint64_t cpu_globaltimer(void) {
 void cpu_trap(void) {
   block.trapped = true;
   for (;;) leave(HAS_ENDED);
-}
-
-/* Kernels take their argument by value. */
-static void call_kernel(const struct standin_launch *l) {
-  const struct shmi_launch *launch = l->args[0];
-  if (!strcmp(l->kernel, group_name))
-    ((void (*)(struct shmi_group))(uintptr_t)shmi_kernel_of_groups())(*(const struct shmi_group *)l->args[0]);
-  else
-    ((void (*)(struct shmi_launch))(uintptr_t)symbol_of(l->kernel))(*launch);
 }
 
 static void run_fiber(void) {
@@ -128,7 +131,7 @@ static void end_meeting(void) {
 }
 
 static void begin_block(const struct standin_thread *t) {
-  block.thread = (struct cpu_thread){.block = {t->block.x}, .size = {THREADS}};
+  block.thread = (struct cpu_thread){.block = {t->block.x}, .size = {THREADS}, .grid = {t->launch->grid.x}};
   block.launch = t->launch;
   block.meeting = 0;
   block.trapped = false;
@@ -152,24 +155,26 @@ static cudaError_t run_block(const struct standin_thread *t) {
 
 /* ---- for the stand-in -------------------------------------------------------------------------------------------- */
 
-static cudaError_t run(const struct standin_launch *l) {
-  const bool is_group = !strcmp(l->kernel, group_name);
-  const struct shmi_launch *launch = l->args[0];
-  const struct shmi_group *group = l->args[0];
-  if (l->block.x != SHMI_KERNEL_THREADS || l->grid.x != (is_group ? group->nlanes : launch->call.channels))
-    return cudaErrorLaunchFailure;
-  return standin_run_grid(l, 1, run_block);
-}
+static cudaError_t run(const struct standin_launch *l) { return standin_run_grid(l, 1, run_block); }
 
 static const struct standin_kernel group_kernel = {group_name, run, 1, {sizeof(struct shmi_group)}, false};
-static struct standin_kernel kernels[SHMCCL_DATATYPE_COUNT][SHMCCL_REDOP_COUNT];
+static const struct standin_kernel meeting_kernel = {meeting_name, run, 1, {sizeof(struct shmi_meeting)}, false};
+
+static void register_pair(struct pair *p, shmccl_datatype_t type, shmccl_redop_t op) {
+  snprintf(p->name, sizeof p->name, "shmi_kernel.%d.%d", type, op);
+  snprintf(p->sum_name, sizeof p->sum_name, "shmi_sum_kernel.%d.%d", type, op);
+  p->symbol = shmi_kernel_of(type, op);
+  p->sum_symbol = shmi_kernel_of_sums(type, op);
+  p->kernel = (struct standin_kernel){p->name, run, 1, {sizeof(struct shmi_launch)}, false};
+  p->sum_kernel = (struct standin_kernel){p->sum_name, run, 1, {sizeof(struct shmi_sum)}, false};
+  standin_kernel_symbol(p->symbol, &p->kernel);
+  standin_kernel_symbol(p->sum_symbol, &p->sum_kernel);
+}
 
 __attribute__((constructor)) static void register_kernels(void) {
   standin_kernel_symbol(shmi_kernel_of_groups(), &group_kernel);
+  standin_kernel_symbol(shmi_kernel_of_meetings(), &meeting_kernel);
   for (int type = 0; type < SHMCCL_DATATYPE_COUNT; type++)
-    for (int op = 0; op < SHMCCL_REDOP_COUNT; op++) {
-      snprintf(names[type][op], sizeof names[type][op], "shmi_kernel.%d.%d", type, op);
-      kernels[type][op] = (struct standin_kernel){names[type][op], run, 1, {sizeof(struct shmi_launch)}, false};
-      standin_kernel_symbol(shmi_kernel_of((shmccl_datatype_t)type, (shmccl_redop_t)op), &kernels[type][op]);
-    }
+    for (int op = 0; op < SHMCCL_REDOP_COUNT; op++)
+      register_pair(&pairs[type * SHMCCL_REDOP_COUNT + op], (shmccl_datatype_t)type, (shmccl_redop_t)op);
 }

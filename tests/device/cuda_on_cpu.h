@@ -21,6 +21,7 @@
 #define threadIdx               (cpu_me()->thread)
 #define blockIdx                (cpu_me()->block)
 #define blockDim                (cpu_me()->size)
+#define gridDim                 (cpu_me()->grid)
 #define SHMI_GLOBALTIMER        cpu_globaltimer
 #define __syncthreads()         ((void)cpu_syncthreads_or(0))
 #define __syncthreads_or(value) cpu_syncthreads_or(value)
@@ -43,7 +44,7 @@ struct cpu_index {
   unsigned x;
 };
 struct cpu_thread {
-  struct cpu_index thread, block, size;
+  struct cpu_index thread, block, size, grid;
 };
 
 const struct cpu_thread *cpu_me(void);

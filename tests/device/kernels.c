@@ -57,9 +57,9 @@ static cudaError_t run_group(const struct standin_launch *l) {
 }
 
 static cudaError_t run_meeting_thread(const struct standin_thread *t) {
+  const struct shmi_meeting *meeting = t->launch->args[0];
   struct shmi_block block = block_of(t);
-  executor_run_meeting(&block, t->launch->args[0]);
-  return cudaSuccess;
+  return executor_run_meeting(&block, meeting) && meeting->launch.trap ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 static cudaError_t run_meeting(const struct standin_launch *l) {
