@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "base/log.h"
 #include "coll/kernels.h"
-#include "mem/gpu.h"
+#include "mem/cuda_calls.h"
+#include "mem/cuda_pinned.h"
 
 struct shmi_gpu {
   int device;
@@ -29,59 +29,6 @@ struct shmi_gpu {
     cudaEvent_t joint;
   } engines;
 };
-
-/* ---- errors ------------------------------------------------------------------------------------------------------ */
-
-static const char *remedy_for(cudaError_t error) {
-  switch (error) {
-  case cudaErrorNoDevice:
-  case cudaErrorInvalidDevice: return "make the GPU visible to this process (nvidia-smi, CUDA_VISIBLE_DEVICES, --gpus)";
-  case cudaErrorInsufficientDriver:
-  case cudaErrorSystemDriverMismatch: return "install a driver for CUDA 13 or later (580 or later)";
-  case cudaErrorNoKernelImageForDevice: return "GPUs older than compute capability 7.5 are not supported";
-  case cudaErrorMemoryAllocation: return "free device memory or pinned memory, or lower SHMCCL_STAGING_BYTES";
-  case cudaErrorInvalidResourceHandle: return "pass a stream that lives, of the communicator's device";
-  case cudaErrorStreamCaptureImplicit:
-  case cudaErrorStreamCaptureInvalidated:
-  case cudaErrorStreamCaptureIsolation: return "keep the default stream and other streams out of the capture";
-  case cudaErrorIllegalAddress:
-  case cudaErrorLaunchFailure:
-  case cudaErrorLaunchTimeout:
-  case cudaErrorAssert:
-  case cudaErrorMisalignedAddress:
-    return "the GPU stopped at a fault in this or an earlier kernel: start the process again";
-  default: return "see the CUDA documentation of this error";
-  }
-}
-
-static shmccl_result_t report(cudaError_t error, const char *what) {
-  cudaGetLastError(); /* what is not sticky ends here */
-  return shmi_error(SHMCCL_ERROR_CUDA, "%s failed: %s (%s): %s", what, cudaGetErrorString(error),
-                    cudaGetErrorName(error), remedy_for(error));
-}
-
-/* ---- the calling thread ------------------------------------------------------------------------------------------ */
-
-struct scope {
-  int device;
-  enum cudaStreamCaptureMode mode;
-  bool entered;
-};
-
-static cudaError_t enter(struct scope *s, int device) {
-  s->mode = cudaStreamCaptureModeRelaxed;
-  cudaError_t error = cudaGetDevice(&s->device);
-  if (error == cudaSuccess && s->device != device) error = cudaSetDevice(device);
-  if (error == cudaSuccess) error = cudaThreadExchangeStreamCaptureMode(&s->mode);
-  s->entered = error == cudaSuccess;
-  return error;
-}
-
-/* Also after enter() failed. */
-static void leave(struct scope *s, int device) {
-  if (s->entered) cudaThreadExchangeStreamCaptureMode(&s->mode);
-  if (s->device != device) cudaSetDevice(s->device);
-}
 
 /* ---- the device -------------------------------------------------------------------------------------------------- */
 
@@ -184,44 +131,9 @@ int shmi_gpu_device(const struct shmi_gpu *g) { return g->device; }
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
-/* Registered by this process, over all communicators. */
-static pthread_mutex_t budget_lock = PTHREAD_MUTEX_INITIALIZER;
-static uint64_t budget_used;
-
-static bool take_budget(uint64_t bytes, uint64_t most) {
-  pthread_mutex_lock(&budget_lock);
-  const bool fits = bytes <= most && budget_used <= most - bytes;
-  if (fits) budget_used += bytes;
-  pthread_mutex_unlock(&budget_lock);
-  return fits;
-}
-
-static void return_budget(uint64_t bytes) {
-  pthread_mutex_lock(&budget_lock);
-  budget_used -= bytes;
-  pthread_mutex_unlock(&budget_lock);
-}
-
-static cudaError_t register_here(struct shmi_pinned *p) {
-  cudaError_t error = cudaHostRegister(p->host, p->bytes, cudaHostRegisterMapped | cudaHostRegisterPortable);
-  if (error != cudaSuccess) return error;
-  error = cudaHostGetDevicePointer(&p->device, p->host, 0);
-  if (error != cudaSuccess) cudaHostUnregister(p->host);
-  return error;
-}
-
 const char *shmi_gpu_register(const struct shmi_gpu *g, struct shmi_pinned *p, void *host, size_t bytes,
                               uint64_t most) {
-  struct shmi_pinned made = {.host = host, .bytes = bytes, .registered = true};
-  struct scope scope = {.device = g->device};
-  if (!take_budget(bytes, most)) return "the limit on pinned memory is reached (SHMCCL_PINNED_BYTES)";
-  cudaError_t error = enter(&scope, g->device);
-  if (error == cudaSuccess) error = register_here(&made);
-  leave(&scope, g->device);
-  if (error == cudaSuccess) return *p = made, NULL;
-  cudaGetLastError();
-  return_budget(bytes);
-  return cudaGetErrorString(error);
+  return shmi_cuda_register(g->device, p, host, bytes, most);
 }
 
 static cudaError_t pin_here(struct shmi_pinned *p) {
@@ -247,13 +159,12 @@ shmccl_result_t shmi_gpu_pin(const struct shmi_gpu *g, struct shmi_pinned *p, si
 void shmi_gpu_unpin(const struct shmi_gpu *g, struct shmi_pinned *p) {
   struct scope scope = {.device = g->device};
   if (!p->host) return;
-  enter(&scope, g->device);
   if (p->registered) {
-    cudaHostUnregister(p->host);
-    return_budget(p->bytes);
-  } else {
-    cudaFreeHost(p->host);
+    shmi_cuda_unregister(g->device, p);
+    return;
   }
+  enter(&scope, g->device);
+  cudaFreeHost(p->host);
   leave(&scope, g->device);
   cudaGetLastError();
   *p = (struct shmi_pinned){0};

@@ -1,4 +1,4 @@
-# SHMCCL_MEMORY with CUDA: mem/cuda.c, the kernels, and the static CUDA runtime.
+# SHMCCL_MEMORY and SHMCCL_MOVER with CUDA: mem/cuda.c and the kernels, mem/mover_cuda.c, and the static CUDA runtime.
 #
 # The host stubs that nvcc makes are never called; their thread-safe statics would need the C++ library.
 # Kernels are compiled for what they are meant for (8.0's run on 8.6 too), and as PTX for what comes later.
@@ -35,10 +35,14 @@ find_library(SHMCCL_CUDART cudart_static REQUIRED HINTS ${toolkit}/../lib64 ${to
   ${toolkit}/../targets/sbsa-linux/lib)
 find_path(SHMCCL_CUDA_INCLUDE cuda_runtime_api.h REQUIRED HINTS ${toolkit}/../include)
 
-add_library(shmccl_memory_cuda OBJECT mem/cuda.c)
-target_compile_options(shmccl_memory_cuda PRIVATE -fvisibility=hidden)
-target_include_directories(shmccl_memory_cuda PRIVATE ${PROJECT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR})
-target_include_directories(shmccl_memory_cuda SYSTEM PRIVATE ${SHMCCL_CUDA_INCLUDE})
-target_link_libraries(shmccl_memory_cuda PRIVATE shmccl_flags)
+add_library(shmccl_memory_cuda OBJECT mem/cuda.c mem/cuda_pinned.c)
+add_library(shmccl_mover_cuda OBJECT mem/mover_cuda.c mem/cuda_pinned.c)
+foreach(library shmccl_memory_cuda shmccl_mover_cuda)
+  target_compile_options(${library} PRIVATE -fvisibility=hidden)
+  target_include_directories(${library} PRIVATE ${PROJECT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR})
+  target_include_directories(${library} SYSTEM PRIVATE ${SHMCCL_CUDA_INCLUDE})
+  target_link_libraries(${library} PRIVATE shmccl_flags)
+endforeach()
 add_dependencies(shmccl_memory_cuda shmccl_kernels)
 set(SHMCCL_MEMORY shmccl_memory_cuda ${kernels} ${SHMCCL_CUDART} rt ${CMAKE_DL_LIBS})
+set(SHMCCL_MOVER shmccl_mover_cuda ${SHMCCL_CUDART} rt ${CMAKE_DL_LIBS})

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "plugin/gdr.h"
 #include "shm/liveness.h"
 #include "topo/topo.h"
 
@@ -145,6 +146,7 @@ static shmccl_result_t find_arena(struct shmi_arena **out) {
 /* Three times a core's own cache: what is read has then left the writer's for the one that both share, where it is read
  * several times as fast. Powers of two were slower (docs/plugin.md). */
 static uint32_t best_ring(void) {
+  if (shmi_gdr_offered()) return SHMI_NET_RING_MOST; /* copy engines know no caches */
   const size_t ring = 3 * shmi_topo_caches().second;
   if (ring < SHMI_NET_RING_LEAST) return SHMI_NET_RING_LEAST;
   return ring > SHMI_NET_RING_MOST ? SHMI_NET_RING_MOST : (uint32_t)(ring / SHMI_PAGE * SHMI_PAGE);
@@ -154,18 +156,30 @@ static uint32_t half_of(uint32_t ring) {
   return ring / 2 < SHMI_NET_RING_LEAST ? SHMI_NET_RING_LEAST : ring / 2 / SHMI_PAGE * SHMI_PAGE;
 }
 
+/* With a GPU rings are registered, here and by their senders: one half of the limit is for those, one for others'. */
+static shmccl_result_t ring_budget(uint64_t *bytes) {
+  uint64_t pinned;
+  SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_BYTES, bytes));
+  if (!shmi_gdr_offered()) return SHMCCL_SUCCESS;
+  SHMI_RETURN_IF_ERROR(shmi_gdr_pinned_limit(&pinned));
+  if (*bytes > pinned / 2) *bytes = pinned / 2;
+  return SHMCCL_SUCCESS;
+}
+
 /* An eighth of what the budget has left, and of an eighth of what the folder has, in which others make rings too. */
 static shmccl_result_t choose_ring(uint32_t *bytes) {
   uint64_t budget;
-  SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_BYTES, &budget));
+  SHMI_RETURN_IF_ERROR(ring_budget(&budget));
   const uint64_t left = budget > rings_bytes ? budget - rings_bytes : 0, space = shmi_segment_space() / 8;
   uint32_t ring = best_ring();
   while (ring > SHMI_NET_RING_LEAST && ring > (left < space ? left : space) / 8) ring = half_of(ring);
   if (ring > left)
     return shmi_error(SHMCCL_ERROR_NO_SPACE,
-                      "%llu KiB of rings are in use, SHMCCL_NET_BYTES allows %llu KiB, the next connection needs %u: "
-                      "raise SHMCCL_NET_BYTES, or lower NCCL_MAX_NCHANNELS",
-                      (unsigned long long)rings_bytes >> 10, (unsigned long long)budget >> 10, ring >> 10);
+                      "%llu KiB of rings are in use, %s allows %llu KiB, the next connection needs %u: raise it, or "
+                      "lower NCCL_MAX_NCHANNELS",
+                      (unsigned long long)rings_bytes >> 10,
+                      shmi_gdr_offered() ? "half a process's share of SHMCCL_PINNED_BYTES" : "SHMCCL_NET_BYTES",
+                      (unsigned long long)budget >> 10, ring >> 10);
   *bytes = ring;
   return SHMCCL_SUCCESS;
 }

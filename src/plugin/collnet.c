@@ -13,6 +13,7 @@
 #include "comm/comm.h"
 #include "mem/gpu.h"
 #include "plugin/context.h"
+#include "plugin/gdr.h"
 #include "plugin/helper_cpu.h"
 #include "plugin/presence.h"
 #include "plugin/registry.h"
@@ -20,7 +21,7 @@
 #include "plugin/worker.h"
 #include "shm/place.h"
 
-enum { HANDLE_VERSION = 2, CONNECT_MS = 30000, WARM_UP_BYTES = 4096 };
+enum { HANDLE_VERSION = 3, CONNECT_MS = 30000, WARM_UP_BYTES = 4096 };
 enum { BUSY_THREADS = 2 };                                /* of a rank: NCCL's progress thread and the worker */
 static const uint64_t HANDLE_MAGIC = 0x6c6c6f636d6873ull; /* "shmcoll" */
 static const uint32_t LISTEN_MAGIC = 0x6c697374, COLL_MAGIC = 0x636f6c6c, REQUEST_MAGIC = 0x72657175;
@@ -33,7 +34,8 @@ struct handle {
   uint8_t id[SHMI_ID_BYTES];
   struct shmi_place place;
   uint64_t tuning;  /* what the tuner goes by */
-  uint64_t present; /* 1: has a presence */
+  uint32_t present; /* 1: has a presence */
+  uint32_t cuda;    /* 1: takes CUDA pointers */
 };
 _Static_assert(sizeof(struct handle) <= NCCL_NET_HANDLE_BYTES, "NCCL passes so many bytes on");
 
@@ -96,7 +98,8 @@ nccl_result_t shmi_collnet_listen(const struct shmi_plugin_log *log, int device,
   if (result == SHMCCL_SUCCESS) result = shmi_place_find(&l->handle.place);
   shmi_plugin_log_leave(before);
   if (result != SHMCCL_SUCCESS) return free(l), shmi_plugin_result(result);
-  l->handle.present = (uint64_t)shmi_presence_begin(&l->presence, l->handle.id, &l->log);
+  l->handle.present = (uint32_t)shmi_presence_begin(&l->presence, l->handle.id, &l->log);
+  l->handle.cuda = (uint32_t)shmi_gdr_offered();
   l->handle.check = check_of(&l->handle);
   memset(handle, 0, NCCL_NET_HANDLE_BYTES);
   memcpy(handle, &l->handle, sizeof l->handle);
@@ -137,6 +140,11 @@ static nccl_result_t check_handle(const struct listener *l, const struct handle 
                              "CollNet connect: the tuner of rank %d goes by another table than this rank's: give all "
                              "ranks the same SHMCCL_TUNER, SHMCCL_TUNING_FILE and file",
                              rank);
+  if (h->cuda != l->handle.cuda)
+    return shmi_plugin_error(&l->log, NCCL_INVALID_USAGE,
+                             "CollNet connect: rank %d %s CUDA pointers, other than this rank: give all ranks the same "
+                             "SHMCCL_NET_GDR; the log of a rank that was given 1 and cannot says why",
+                             rank, h->cuda ? "takes" : "does not take");
   return NCCL_SUCCESS;
 }
 
@@ -254,13 +262,23 @@ nccl_result_t shmi_collnet_close_coll(void *coll_comm) {
 
 /* ---- registration ------------------------------------------------------------------------------------------------ */
 
+static nccl_result_t use_device(struct coll *c, const void *memory) {
+  const struct shmi_log_sink before = shmi_plugin_log_enter(&c->log);
+  const shmccl_result_t result = shmi_worker_use_device(c->worker, memory);
+  shmi_plugin_log_leave(before);
+  return result == SHMCCL_SUCCESS ? NCCL_SUCCESS : shmi_plugin_result(result);
+}
+
 nccl_result_t shmi_collnet_reg_mr(void *coll_comm, void *data, size_t bytes, int type, void **mhandle) {
   struct coll *c = coll_comm;
   SHMI_PLUGIN_RETURN_IF_ERROR(check_coll(c, "regMr"));
-  if (type != NCCL_PTR_HOST)
-    return shmi_plugin_error(&c->log, NCCL_INVALID_USAGE, "CollNet regMr: memory of type %d: only host memory (%d)",
-                             type, NCCL_PTR_HOST);
+  if (type != NCCL_PTR_HOST && !(type == NCCL_PTR_CUDA && shmi_gdr_offered()))
+    return shmi_plugin_error(&c->log, NCCL_INVALID_USAGE,
+                             "CollNet regMr: memory of type %d: host memory (1) only, and CUDA memory (2) where "
+                             "SHMCCL_NET_GDR=1 and getProperties says so",
+                             type);
   if (!data || !mhandle) return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet regMr: a NULL pointer");
+  if (type == NCCL_PTR_CUDA) SHMI_PLUGIN_RETURN_IF_ERROR(use_device(c, data));
   void *made = shmi_registry_add(&c->registry, data, bytes, type);
   if (!made) return shmi_plugin_error(&c->log, NCCL_SYSTEM_ERROR, "CollNet regMr: no memory: %m");
   *mhandle = made;
@@ -275,10 +293,13 @@ nccl_result_t shmi_collnet_dereg_mr(void *coll_comm, void *mhandle) {
 }
 
 /* NCCL may leave a handle out: NULL fits everything. */
-static bool is_registered(const struct coll *c, const void *mhandle, const void *data, size_t bytes) {
+static bool is_registered(const struct coll *c, const void *mhandle, const void *data, size_t bytes,
+                          bool *is_on_device) {
+  *is_on_device = false;
   if (!mhandle) return true;
   const struct shmi_registration *r = shmi_registry_find(&c->registry, mhandle);
   const uintptr_t start = r ? (uintptr_t)r->data : 0, at = (uintptr_t)data;
+  *is_on_device = r && r->type == NCCL_PTR_CUDA;
   return r && at >= start && at + bytes <= start + r->bytes;
 }
 
@@ -293,7 +314,7 @@ nccl_result_t shmi_collnet_reduce_support(nccl_datatype_t datatype, nccl_redop_t
 }
 
 /* Here, since the engine's refusal of one rank's arguments would leave the others waiting. */
-static nccl_result_t check_job(const struct coll *c, const struct shmi_job *job, const void *send_mhandle,
+static nccl_result_t check_job(const struct coll *c, struct shmi_job *job, const void *send_mhandle,
                                const void *recv_mhandle, size_t *bytes) {
   const size_t element = shmccl_datatype_size(job->datatype);
   if (job->count > MOST_BYTES / element)
@@ -302,7 +323,8 @@ static nccl_result_t check_job(const struct coll *c, const struct shmi_job *job,
   *bytes = job->count * element;
   if (*bytes && (!job->sendbuf || !job->recvbuf))
     return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT, "CollNet iallreduce: a buffer is NULL");
-  if (!is_registered(c, send_mhandle, job->sendbuf, *bytes) || !is_registered(c, recv_mhandle, job->recvbuf, *bytes))
+  if (!is_registered(c, send_mhandle, job->sendbuf, *bytes, &job->send_is_on_device) ||
+      !is_registered(c, recv_mhandle, job->recvbuf, *bytes, &job->recv_is_on_device))
     return shmi_plugin_error(&c->log, NCCL_INVALID_ARGUMENT,
                              "CollNet iallreduce: a buffer is not within the memory registered for it");
   const uintptr_t s = (uintptr_t)job->sendbuf, r = (uintptr_t)job->recvbuf;
@@ -337,7 +359,7 @@ nccl_result_t shmi_collnet_iallreduce(void *coll_comm, void *sendbuf, void *recv
   return NCCL_SUCCESS;
 }
 
-/* Host memory needs none: there is no request to test. */
+/* None is needed: a GPU's memory has what was copied there when test says so. There is no request to test. */
 nccl_result_t shmi_collnet_iflush(void *coll_comm, void *data, int bytes, void *mhandle, void **request) {
   (void)data, (void)bytes, (void)mhandle;
   SHMI_PLUGIN_RETURN_IF_ERROR(check_coll(coll_comm, "iflush"));

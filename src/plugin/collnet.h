@@ -2,7 +2,8 @@
  * collnet.h - CollNet: NCCL's all-reduce as one call of the engine, where a ring would make 2(n-1) hops.
  *
  * listen and connect make a communicator of the engine, whose allreduces a worker thread runs in the order in which
- * iallreduce gave them; test looks whether they are done. Host memory. The functions fit the tables' members of all
+ * iallreduce gave them; test looks whether they are done. Host memory, and a
+ * GPU's where the plugin takes CUDA pointers (gdr.h). The functions fit the tables' members of all
  * versions but those in collnet_tables.c.
  */
 #ifndef SHMI_PLUGIN_COLLNET_H

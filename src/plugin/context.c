@@ -19,7 +19,8 @@ static void add(struct shmi_counters *sum, const struct shmi_counters *more) {
 }
 
 static void describe(char *text, size_t room, const struct shmi_counters *c) {
-  static const char *const names[SHMI_COUNTED_PATHS] = {"small", "through rings", "within the process"};
+  static const char *const names[SHMI_COUNTED_PATHS] = {"small", "through rings", "within the process",
+                                                        "of CUDA memory"};
   size_t length = 0;
   uint64_t messages = 0, bytes = 0;
   for (int p = 0; p < SHMI_COUNTED_PATHS; p++) messages += c->messages[p], bytes += c->bytes[p];

@@ -9,8 +9,9 @@
 
 #include "plugin/plugin.h"
 
-/* What an object has carried, by path: within the words' lines, through rings, directly within the process. */
-enum { SHMI_COUNTED_PATHS = 3 };
+/* What an object has carried, by path: within the words' lines, through rings, directly within the process, between
+ * rings and a GPU. */
+enum { SHMI_COUNTED_ON_DEVICE = 3, SHMI_COUNTED_PATHS };
 struct shmi_counters {
   uint64_t messages[SHMI_COUNTED_PATHS], bytes[SHMI_COUNTED_PATHS];
 };

@@ -3,16 +3,19 @@
 
 #include "plugin/context.h"
 #include "plugin/environment.h"
+#include "plugin/gdr.h"
 
 /* NCCL's search picks channels by speed: about one GPU's PCIe link. Latency is stored as whole microseconds. */
 enum { SPEED_MBPS = 200000, MAX_COMMS = 65536, GUID = 0x73686d63 };
 
 static char device_name[] = SHMI_PLUGIN_NAME;
 
+static int pointers(void) { return shmi_gdr_offered() ? NCCL_PTR_HOST | NCCL_PTR_CUDA : NCCL_PTR_HOST; }
+
 /* The fields that all versions have. No PCI path: NCCL attaches the device to the CPU. One receive per call: grouped
  * ones only come with shared connections, which NCCL does not make between ranks of one GPU each. */
 #define COMMON_FIELDS                                                                                                  \
-  .name = device_name, .guid = GUID, .ptr_support = NCCL_PTR_HOST, .speed = SPEED_MBPS, .latency = 1,                  \
+  .name = device_name, .guid = GUID, .ptr_support = pointers(), .speed = SPEED_MBPS, .latency = 1,                     \
   .max_comms = MAX_COMMS, .max_recvs = 1, .net_device_type = NCCL_NET_DEVICE_HOST,                                     \
   .net_device_version = NCCL_NET_DEVICE_NO_VERSION
 #define FIELDS_SINCE_V9                                                                                                \

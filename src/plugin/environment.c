@@ -18,11 +18,6 @@ int shmi_plugin_steps_aside(void) {
   return shmi_job_spans_hosts(&launcher);
 }
 
-int shmi_plugin_offers_cuda(void) {
-  uint64_t wanted;
-  return shmi_option_local(SHMI_OPTION_NET_GDR, &wanted) == SHMCCL_SUCCESS && wanted;
-}
-
 /* NCCL_NET=shmccl, or a plugin's name or path with "shmccl" in it and no other network chosen. */
 static int is_named(void) {
   const char *net = getenv("NCCL_NET"), *plugin = getenv("NCCL_NET_PLUGIN");
@@ -47,8 +42,18 @@ static const char *objection(uint64_t wanted) {
 
 /* "name=value" each, never written to. */
 static char shm_disable[] = "NCCL_SHM_DISABLE=1", p2p_disable[] = "NCCL_P2P_DISABLE=1";
-static char *const variables[] = {shm_disable, p2p_disable};
-enum { VARIABLES = sizeof variables / sizeof *variables };
+/* For CUDA pointers: at any distance from the GPU, for sends too; without LL, whose 8-byte units copy engines need not
+ * write whole. */
+static char gdr_level[] = "NCCL_NET_GDR_LEVEL=SYS", gdr_read[] = "NCCL_NET_GDR_READ=1", proto[] = "NCCL_PROTO=Simple";
+static const struct variable {
+  char *text;
+  const char *purpose;
+} variables[] = {{shm_disable, "routes what stays on this host through the plugin"},
+                 {p2p_disable, "routes what stays on this host through the plugin"},
+                 {gdr_level, "gives the plugin CUDA pointers"},
+                 {gdr_read, "gives the plugin CUDA pointers"},
+                 {proto, "leaves out protocols that copy engines cannot carry"}};
+enum { VARIABLES = sizeof variables / sizeof *variables, WITHOUT_GDR = 2 };
 
 static size_t name_length(const char *variable) { return (size_t)(strchr(variable, '=') - variable); }
 
@@ -59,17 +64,18 @@ static const char *value_of(char *const *entries, const char *variable) {
   return NULL;
 }
 
-/* The entries of `old` and those of `variables` that it lacks; NULL if it lacks none, or there is no memory. */
-static char **extended(char **old, int added[VARIABLES]) {
+/* The entries of `old` and those of the first `wanted` variables that it lacks; NULL if it lacks none, or there is no
+ * memory. */
+static char **extended(char **old, int wanted, int added[VARIABLES]) {
   size_t count = 0;
   int lacking = 0;
   while (old[count]) count++;
-  for (int i = 0; i < VARIABLES; i++) lacking += added[i] = !value_of(old, variables[i]);
+  for (int i = 0; i < wanted; i++) lacking += added[i] = !value_of(old, variables[i].text);
   char **entries = lacking ? malloc((count + VARIABLES + 1) * sizeof *entries) : NULL;
   if (!entries) return NULL;
   memcpy(entries, old, count * sizeof *entries);
-  for (int i = 0; i < VARIABLES; i++)
-    if (added[i]) entries[count++] = variables[i];
+  for (int i = 0; i < wanted; i++)
+    if (added[i]) entries[count++] = variables[i].text;
   entries[count] = NULL;
   return entries;
 }
@@ -81,12 +87,12 @@ static char **extended(char **old, int added[VARIABLES]) {
  * the exchange fails and is tried again, if that one has moved the array; if it has changed an entry in place, within
  * the time it takes to copy some hundred pointers, its change may be lost: the C library offers nothing against that.
  */
-static void add_variables(int added[VARIABLES]) {
+static void add_variables(int wanted, int added[VARIABLES]) {
   static char *nothing[] = {NULL};
   static char **kept; /* leak checkers: it is meant to stay, also when setenv() has replaced it */
   for (int tries = 0; tries < 100; tries++) {
     char **old = environ;
-    char **entries = extended(old ? old : nothing, added);
+    char **entries = extended(old ? old : nothing, wanted, added);
     if (!entries) break;
     kept = entries;
     if (shmi_replace_pointer(&environ, old, kept)) return;
@@ -95,22 +101,22 @@ static void add_variables(int added[VARIABLES]) {
   memset(added, 0, VARIABLES * sizeof *added);
 }
 
-static void set_variables(const struct shmi_plugin_log *log) {
+static void set_variables(const struct shmi_plugin_log *log, int wanted) {
   int added[VARIABLES];
-  add_variables(added);
-  for (int i = 0; i < VARIABLES; i++) {
+  add_variables(wanted, added);
+  for (int i = 0; i < wanted; i++) {
+    const struct variable *v = &variables[i];
     if (added[i])
-      shmi_plugin_info(log, NCCL_SUBSYS_ENV, "set %s, so that NCCL routes what stays on this host through the plugin",
-                       variables[i]);
+      shmi_plugin_info(log, NCCL_SUBSYS_ENV, "set %s, which %s in NCCL", v->text, v->purpose);
     else
-      shmi_plugin_info(log, NCCL_SUBSYS_ENV, "left %.*s as it was set: %s", (int)name_length(variables[i]),
-                       variables[i], value_of(environ, variables[i]));
+      shmi_plugin_info(log, NCCL_SUBSYS_ENV, "left %.*s as it was set: %s", (int)name_length(v->text), v->text,
+                       value_of(environ, v->text));
   }
 }
 
 /* ---- init ------------------------------------------------------------------------------------------------------- */
 
-static void decide(const struct shmi_plugin_log *log, uint64_t wanted) {
+static void decide(const struct shmi_plugin_log *log, uint64_t wanted, uint64_t gdr) {
   const char *launcher;
   if (shmi_job_spans_hosts(&launcher)) {
     shmi_plugin_info(log, NCCL_SUBSYS_INIT,
@@ -121,22 +127,19 @@ static void decide(const struct shmi_plugin_log *log, uint64_t wanted) {
   if (why_not)
     shmi_plugin_info(log, NCCL_SUBSYS_ENV, "left NCCL's environment alone: %s", why_not);
   else
-    set_variables(log);
-  if (shmi_plugin_offers_cuda())
-    shmi_plugin_warn(log, "SHMCCL_NET_GDR=1: this version registers CUDA memory but does not carry it: NCCL is offered "
-                          "host memory only");
+    set_variables(log, gdr ? VARIABLES : WITHOUT_GDR);
 }
 
 shmccl_result_t shmi_plugin_prepare(const struct shmi_plugin_log *log) {
   static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
   static int decided;
-  uint64_t wanted, unused;
+  uint64_t wanted, gdr, unused;
   shmi_log_configure();
   SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_BYTES, &unused));
-  SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_GDR, &unused));
+  SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NET_GDR, &gdr));
   SHMI_RETURN_IF_ERROR(shmi_option_local(SHMI_OPTION_NCCL_ENV, &wanted));
   pthread_mutex_lock(&lock);
-  if (!decided) decide(log, wanted);
+  if (!decided) decide(log, wanted, gdr);
   decided = 1;
   pthread_mutex_unlock(&lock);
   return SHMCCL_SUCCESS;

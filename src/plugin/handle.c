@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "plugin/gdr.h"
 #include "plugin/net_layout.h"
 #include "plugin/tuner.h"
 
@@ -18,7 +19,11 @@ static uint32_t check_of(struct shmi_handle h) {
 }
 
 shmccl_result_t shmi_handle_make(void *bytes, const uint8_t arena[SHMI_ID_BYTES], int link, uint64_t key) {
-  struct shmi_handle h = {.version = SHMI_NET_VERSION, .key = key, .link = (uint32_t)link, .tuner = shmi_tuner_model()};
+  struct shmi_handle h = {.version = SHMI_NET_VERSION,
+                          .key = key,
+                          .link = (uint16_t)link,
+                          .cuda = (uint16_t)shmi_gdr_offered(),
+                          .tuner = shmi_tuner_model()};
   memcpy(h.magic, magic, sizeof magic);
   memcpy(h.arena, arena, SHMI_ID_BYTES);
   SHMI_RETURN_IF_ERROR(shmi_place_find(&h.place));
@@ -39,6 +44,15 @@ static shmccl_result_t check_tuner(const struct shmi_handle *h) {
                     theirs, h->place.pid, mine ? "on" : "off");
 }
 
+/* NCCL's buffers, protocols and registered buffers follow from it, and NCCL does not compare it. */
+static shmccl_result_t check_cuda(const struct shmi_handle *h) {
+  if (h->cuda == shmi_gdr_offered()) return SHMCCL_SUCCESS;
+  return shmi_error(SHMCCL_ERROR_INVALID_USAGE,
+                    "cannot connect: %s takes CUDA pointers and %s does not: give all ranks the same SHMCCL_NET_GDR; "
+                    "the log of a rank that was given 1 and cannot says why",
+                    h->cuda ? "the peer" : "this process", h->cuda ? "this process" : "the peer");
+}
+
 shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *out) {
   struct shmi_handle h;
   memcpy(&h, bytes, sizeof h);
@@ -54,6 +68,7 @@ shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *out) {
     return shmi_error(SHMCCL_ERROR_INVALID_ARGUMENT, "cannot connect: the peer's handle was damaged on its way");
   SHMI_RETURN_IF_ERROR(shmi_place_check(&h.place, "the peer", SHMI_ONE_HOST_ONLY));
   SHMI_RETURN_IF_ERROR(check_tuner(&h));
+  SHMI_RETURN_IF_ERROR(check_cuda(&h));
   *out = h;
   return SHMCCL_SUCCESS;
 }

@@ -18,7 +18,8 @@ struct shmi_handle {
   uint8_t arena[SHMI_ID_BYTES];
   uint64_t key;
   struct shmi_place place; /* the listener's */
-  uint32_t link;
+  uint16_t link;
+  uint16_t cuda;  /* 1: the listener takes CUDA pointers */
   uint32_t tuner; /* what the listener's tuner goes by */
 };
 _Static_assert(sizeof(struct shmi_handle) <= NCCL_NET_HANDLE_BYTES, "handle");
@@ -26,7 +27,8 @@ _Static_assert(sizeof(struct shmi_handle) <= NCCL_NET_HANDLE_BYTES, "handle");
 /* Fills NCCL_NET_HANDLE_BYTES bytes. */
 shmccl_result_t shmi_handle_make(void *bytes, const uint8_t arena[SHMI_ID_BYTES], int link, uint64_t key);
 
-/* Reads them: damaged, of another version, of another host or another /dev/shm, of another tuner are errors. */
+/* Reads them: damaged, of another version, of another host or another /dev/shm, of another tuner, of one who
+ * takes CUDA pointers while this process does not, or the other way round, are errors. */
 shmccl_result_t shmi_handle_read(const void *bytes, struct shmi_handle *handle);
 
 #endif

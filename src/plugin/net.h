@@ -6,6 +6,9 @@
  * SHARE bytes a call. They make no system call and take no memory; only a wait in vain asks the kernel now and then
  * whether the peer lives.
  *
+ * Messages of device memory go through the ring as well, by the GPU's copy engines (mem/mover.h): a piece is given to
+ * the connection's track, and published, or given back to the sender, when the track has done it.
+ *
  * Threads: isend, irecv and test of one connection by one thread at a time; register and deregister by any, at any
  * time; the others by any, but not while the connection is in use. After an error a connection returns it for ever.
  */
@@ -13,6 +16,7 @@
 #define SHMI_PLUGIN_NET_H
 
 #include "comm/distance.h"
+#include "mem/mover.h"
 #include "plugin/arena.h"
 #include "plugin/context.h"
 #include "plugin/registry.h"
@@ -24,10 +28,11 @@ struct shmi_net_request {
   struct shmi_net_comm *comm;
   enum { SHMI_REQUEST_FREE, SHMI_REQUEST_POSTED, SHMI_REQUEST_MOVED } state;
   enum shmi_net_path path;
-  uint8_t *data; /* of a send: only read */
-  size_t bytes;  /* of a receive: what may come, then what did */
-  size_t moved;
-  uint32_t number; /* of its last piece */
+  int is_on_device;
+  uint8_t *data;       /* of a send: only read */
+  size_t bytes;        /* of a receive: what may come, then what did */
+  size_t begun, moved; /* begun: given to the track, or moved */
+  uint32_t number;     /* of its last piece */
 };
 
 enum shmi_net_kind { SHMI_NET_LISTENER = 0x6c697374, SHMI_NET_SENDER = 0x73656e64, SHMI_NET_RECEIVER = 0x72656376 };
@@ -43,12 +48,14 @@ struct shmi_net_listener {
 
 struct shmi_net_comm {
   enum shmi_net_kind kind;
-  int is_direct; /* the peer is in this process */
+  int is_within; /* the peer is in this process */
+  int is_direct; /* and its messages are copied from buffer to buffer */
   struct shmi_net_link *link;
   uint8_t *ring;
   size_t piece_bytes;
-  uint32_t posted, moved;        /* messages, on the circle: those in between are under way */
+  uint32_t posted, begun, moved; /* messages, on the circle; between `moved` and `begun`: all of it is with the track */
   uint32_t pieces;               /* published or taken out so far */
+  uint32_t pieces_begun;         /* or given to the track */
   uint32_t emptied;              /* sender: by the receiver, as last seen */
   struct shmi_distance distance; /* sender: of the receiver's core */
   uint64_t checked_ns;           /* when the peer was last looked at; 0: not in this wait */
@@ -60,6 +67,8 @@ struct shmi_net_comm {
   struct shmi_arena *arena;
   int link_index;
   struct shmi_registry registry;
+  struct shmi_track *track;                                /* once device memory is registered: then the ring is, too */
+  uint32_t track_done;                                     /* copies of it that were looked after */
   struct shmi_net_request requests[NCCL_NET_MAX_REQUESTS]; /* message i is in i % NCCL_NET_MAX_REQUESTS */
 };
 
@@ -73,6 +82,13 @@ shmccl_result_t shmi_net_accept(struct shmi_net_listener *listener, struct shmi_
 void shmi_net_close_listener(struct shmi_net_listener *listener);
 /* Also with messages under way, which end here. */
 void shmi_net_close(struct shmi_net_comm *comm);
+
+/* ---- net_device.c ---- */
+
+/* Before device memory is registered with the connection. */
+shmccl_result_t shmi_net_use_device(struct shmi_net_comm *comm, const void *memory);
+/* False: the GPU still copies from or to the ring, which must be left alone for ever. */
+bool shmi_net_leave_device(struct shmi_net_comm *comm);
 
 /* ---- net_transfer.c ---- */
 

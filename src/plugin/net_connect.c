@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "plugin/gdr.h"
 #include "plugin/handle.h"
 #include "plugin/net.h"
 
@@ -64,7 +65,8 @@ static void tie(struct shmi_net_comm *c, struct shmi_arena *arena, int link) {
   c->link = shmi_arena_link(arena, link);
   c->ring = shmi_arena_ring(arena, link);
   c->piece_bytes = arena->piece_bytes[link];
-  c->is_direct = arena->direct[link].is_within;
+  c->is_within = arena->direct[link].is_within;
+  c->is_direct = c->is_within && !shmi_gdr_offered(); /* a buffer may be a GPU's */
 }
 
 shmccl_result_t shmi_net_connect(struct shmi_context *context, const void *handle, struct shmi_net_comm **out) {
@@ -120,8 +122,10 @@ static void end_direct(struct shmi_net_comm *c) {
   pthread_mutex_unlock(&d->lock);
 }
 
+/* Where the GPU does not come to an end the connection is abandoned as it is. */
 void shmi_net_close(struct shmi_net_comm *c) {
   const int is_sender = c->kind == SHMI_NET_SENDER;
+  if (!shmi_net_leave_device(c)) return;
   if (is_sender && c->is_direct) end_direct(c);
   is_sender ? shmi_arena_disconnect(c->arena, c->link_index) : shmi_arena_leave(c->arena, c->link_index);
   shmi_context_release(c->context, &c->counters, is_sender);

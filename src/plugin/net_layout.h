@@ -24,7 +24,7 @@
 
 #define SHMI_NET_MAGIC 0x74656e6d6873ull /* "shmnet" */
 enum {
-  SHMI_NET_VERSION = 2, /* of this layout, the protocol and the handle */
+  SHMI_NET_VERSION = 3, /* of this layout, the protocol and the handle */
   SHMI_NET_LINKS = 64,
   SHMI_NET_PIECES = 16,
   SHMI_NET_PIECE_LINE = 512,

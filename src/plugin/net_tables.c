@@ -7,6 +7,7 @@
 
 #include "plugin/device.h"
 #include "plugin/environment.h"
+#include "plugin/gdr.h"
 #include "plugin/net.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -140,10 +141,15 @@ static nccl_result_t reg_mr(void *comm, void *data, size_t bytes, int type, void
   if (!is_comm(c) || !mhandle) return misuse("regMr: this is no open connection");
   if (bytes && !data)
     return shmi_plugin_error(&c->context->log, NCCL_INVALID_ARGUMENT, "regMr: the buffer of %zu bytes is NULL", bytes);
-  if (type != NCCL_PTR_HOST && !(type == NCCL_PTR_CUDA && shmi_plugin_offers_cuda()))
-    return shmi_plugin_error(
-        &c->context->log, NCCL_INVALID_ARGUMENT,
-        "regMr: memory of type %d: host memory only (1), and CUDA memory (2) with SHMCCL_NET_GDR=1", type);
+  if (type != NCCL_PTR_HOST && !(type == NCCL_PTR_CUDA && shmi_gdr_offered()))
+    return shmi_plugin_error(&c->context->log, NCCL_INVALID_ARGUMENT,
+                             "regMr: memory of type %d: host memory only (1), and CUDA memory (2) where "
+                             "SHMCCL_NET_GDR=1 and getProperties says so",
+                             type);
+  if (type == NCCL_PTR_CUDA && bytes) {
+    const shmccl_result_t result = shmi_net_use_device(c, data);
+    if (result != SHMCCL_SUCCESS) return converted(result);
+  }
   void *made = shmi_registry_add(&c->registry, data, bytes, type);
   if (!made) return shmi_plugin_error(&c->context->log, NCCL_SYSTEM_ERROR, "regMr: no memory for a registration");
   *mhandle = made;
@@ -183,7 +189,8 @@ static nccl_result_t irecv(void *recv_comm, int n, void *data, size_t bytes, voi
   return converted(result);
 }
 
-/* Host memory is where it should be as soon as test says so. */
+/* Memory is as it should be as soon as test says so: a GPU's, too, since its copies were followed to their end. What
+ * flushes are for, writes over PCIe that a network card has done and the GPU has not seen, does not occur. */
 static nccl_result_t iflush(void *recv_comm, int n, void **data, int *bytes, void **mhandles, void **request) {
   const struct shmi_net_comm *c = recv_comm;
   (void)n, (void)data, (void)bytes, (void)mhandles;

@@ -3,7 +3,7 @@
  *
  * NCCL's service thread adds and removes them while its progress thread sends from and receives into others. What NCCL
  * gets is a number, not an address: a value that was never given out, or taken back, is found without being followed.
- * Host memory needs no preparation. Entries have their memory kind, for copy engines to come.
+ * Entries have their memory's kind.
  */
 #ifndef SHMI_PLUGIN_REGISTRY_H
 #define SHMI_PLUGIN_REGISTRY_H

@@ -4,6 +4,9 @@
  * One thread posts and looks (NCCL's progress thread): neither takes a lock nor waits, and there is a system call only
  * where a post has to wake the worker. The worker owns the communicator: nobody else calls it. Its first failure is its
  * last, and is told to all ranks: what was posted after it fails alike.
+ *
+ * Where ranks take CUDA pointers, all of them cut all jobs into chunks, since those whose buffers are a GPU's must:
+ * while one is reduced the next come from the GPU, and the last ones go back.
  */
 #ifndef SHMI_WORKER_H
 #define SHMI_WORKER_H
@@ -20,6 +23,7 @@ struct shmi_job {
   size_t count;
   shmccl_datatype_t datatype;
   shmccl_redop_t op;
+  bool send_is_on_device, recv_is_on_device; /* a GPU's memory; then shmi_worker_use_device() comes first */
 };
 
 struct shmi_worker;
@@ -28,6 +32,9 @@ struct shmi_worker;
  */
 nccl_result_t shmi_worker_start(struct shmi_worker **worker, shmccl_comm_t *comm, int cpu,
                                 const struct shmi_plugin_log *log);
+
+/* Before jobs on a GPU's memory, such as `memory`. Any thread, one at a time. */
+shmccl_result_t shmi_worker_use_device(struct shmi_worker *worker, const void *memory);
 
 /* Jobs are numbered 0, 1, ... on the circle. False, and nothing is posted, if SHMI_WORKER_JOBS are not done yet. */
 bool shmi_worker_post(struct shmi_worker *worker, const struct shmi_job *job, uint32_t *number);

@@ -79,7 +79,11 @@ static const struct given matrix[] = {
     {{NAMED, "FAKE_NVML=silent"}, NULL, NULL, 1, "does not say whether GPUs reach each other"},
     {{NAMED, "FAKE_NVML=broken"}, NULL, NULL, 1, "does not say whether GPUs reach each other"},
     {{NAMED, "FAKE_NVML=one"}, BOTH, "set NCCL_SHM_DISABLE=1"},
-    {{NAMED, "SHMCCL_NET_GDR=1"}, BOTH, "SHMCCL_NET_GDR=1: this version registers CUDA memory"},
+    {{NAMED, "SHMCCL_NET_GDR=1"}, BOTH, "set NCCL_NET_GDR_LEVEL=SYS"},
+    {{NAMED, "SHMCCL_NET_GDR=1"}, BOTH, "set NCCL_NET_GDR_READ=1"},
+    {{NAMED, "SHMCCL_NET_GDR=1"}, BOTH, "set NCCL_PROTO=Simple"},
+    {{NAMED, "SHMCCL_NET_GDR=1", "NCCL_PROTO=LL"}, BOTH, "left NCCL_PROTO as it was set: LL"},
+    {{NAMED, "SHMCCL_NET_GDR=1", "SHMCCL_NCCL_ENV=0"}, NULL, NULL, 1, "SHMCCL_NCCL_ENV is 0"},
     /* launchers */
     {{NAMED, "RANK=3", "WORLD_SIZE=16", "LOCAL_WORLD_SIZE=8"}, NULL, NULL, 0, "stepping aside: torchrun"},
     {{NAMED, "RANK=3", "WORLD_SIZE=8", "LOCAL_WORLD_SIZE=8"}, BOTH, "set NCCL_SHM_DISABLE=1"},
@@ -115,6 +119,7 @@ static void run_case(const struct given *g) {
   CHECK_TEXT(devices == g->devices, "%d devices", devices);
   expect_variable("NCCL_SHM_DISABLE", g->shm);
   expect_variable("NCCL_P2P_DISABLE", g->p2p);
+  expect_variable("NCCL_NET_GDR_LEVEL", getenv("SHMCCL_NET_GDR") && g->p2p ? "SYS" : NULL);
   CHECK_TEXT(count_of(g->words) == 1, "'%s' is %d times in: %s", g->words, count_of(g->words), lines);
   CHECK(net->finalize(context) == NCCL_SUCCESS && net->finalize(second) == NCCL_SUCCESS);
 }
