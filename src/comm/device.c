@@ -127,15 +127,15 @@ static uint32_t register_segment(const shmccl_comm_t *comm, uint64_t most, uint3
   return *why ? 0 : register_channels(comm, most, channels, why);
 }
 
-/* Everybody's slots, if that leaves a quarter to what comes later; and what the engines need on the device, of which a
- * lack is an error. */
+/* Everybody's slots, if that leaves five eighths to communicators that come later; and what the engines need on the
+ * device, of which a lack is an error. */
 static shmccl_result_t register_engines(const shmccl_comm_t *comm, uint64_t most, bool *ready) {
   const struct shmi_header *h = &comm->segment.header;
   struct shmi_device *d = comm->device;
   void *scratch = NULL;
   const char *why = least_of(comm, has_engine_slots)
                         ? shmi_gpu_register(d->gpu, &d->slots, comm->segment.base + h->engine_offset,
-                                            shmi_layout_engine_bytes(h), most - most / 4)
+                                            shmi_layout_engine_bytes(h), most / 8 * 3)
                         : "no room in staging";
   if (why) {
     SHMI_INFO("rank %d: no copy engines, kernels move all sizes: %s", comm->rank, why);
