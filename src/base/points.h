@@ -3,8 +3,8 @@
  *
  * Built with SHMI_POINTS, which only tests/crash does, every publish and every observe of ordering.h and every step by
  * which a segment comes to be and goes calls into the test, which may kill, stop or end the process there. On a GPU,
- * with tests/gpu/dawdle.cuh, kernels dawdle there. Elsewhere these are nothing: tests/crash/check_absent.sh looks for them
- * in what is shipped.
+ * with tests/gpu/dawdle.cuh, kernels dawdle there. Elsewhere these are nothing: tests/crash/check_absent.sh looks for
+ * them in what is shipped.
  */
 #ifndef SHMI_POINTS_H
 #define SHMI_POINTS_H

@@ -1,7 +1,7 @@
 /*
- * dawdle.cuh - base/points.h for kernels: at one publish or observe in sixteen, by chance, a thread does nothing for up to
- * 65536 cycles, so that ranks and their blocks drift apart within the kernel. Included first of all (-include) where a
- * library for tests is compiled with SHMI_POINTS.
+ * dawdle.cuh - base/points.h for kernels: at one publish or observe in sixteen, by chance, a thread does nothing for up
+ * to 65536 cycles, so that ranks and their blocks drift apart within the kernel. Included first of all (-include) where
+ * a library for tests is compiled with SHMI_POINTS.
  */
 #ifndef GPU_DAWDLE_CUH
 #define GPU_DAWDLE_CUH

@@ -1,6 +1,6 @@
 /*
- * nvcc_kernels.cu - kernels with the host code that nvcc makes around them. Their device code never runs; test_nvcc.c says
- * what stands in for each.
+ * nvcc_kernels.cu - kernels with the host code that nvcc makes around them. Their device code never runs; test_nvcc.c
+ * says what stands in for each.
  */
 #include <cuda_runtime.h>
 
