@@ -130,6 +130,8 @@ static void other_devices_event(void) {
   OK(cudaSetDevice(0));
   OK(cudaStreamCreate(&stream));
   IS(cudaEventRecord(event, stream), cudaErrorInvalidResourceHandle);
+  OK(cudaStreamDestroy(stream));
+  OK(cudaEventDestroy(event));
 }
 
 /* ---- lifetimes --------------------------------------------------------------------------------------------------- */
