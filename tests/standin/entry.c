@@ -122,14 +122,18 @@ struct standin_stats standin_stats(void) {
   return stats;
 }
 
-/* STANDIN_STATS=1: at the end of the program. */
+/* STANDIN_STATS=1: at the end of the program, while threads of it may still call. */
 __attribute__((destructor)) static void print_stats(void) {
-  if (!calls || !si_options()->stats) return;
+  pthread_mutex_lock(&lock);
+  struct si_call *all = calls;
+  pthread_mutex_unlock(&lock);
+  if (!all || !si_options()->stats) return;
   const struct standin_stats s = standin_stats();
   si_say(0,
          "left: %zu device bytes in %ld ranges, %zu host bytes in %ld, %ld streams, %ld events, %ld graphs, %ld "
          "instantiated; ran: %lu kernels, %lu copies, %lu fills, %lu host functions",
          s.device_bytes, s.device_ranges, s.host_bytes, s.host_ranges, s.streams, s.events, s.graphs, s.graph_execs,
          s.kernels, s.copies, s.fills, s.host_functions);
-  for (struct si_call *call = calls; call; call = call->next) fprintf(stderr, "  %8lu %s\n", call->count, call->name);
+  for (struct si_call *call = all; call; call = call->next)
+    fprintf(stderr, "  %8lu %s\n", __atomic_load_n(&call->count, __ATOMIC_RELAXED), call->name);
 }
