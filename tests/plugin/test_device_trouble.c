@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "device_rig.h"
 
-enum { SLOT = 400000, MESSAGES = 12, EXCHANGES = 3 };
+enum { SLOT = 400000, MESSAGES = 12, ENDLESS = 100000, EXCHANGES = 3 };
 
 static const nccl_net_v12_t *net;
 static void *context;
@@ -283,7 +283,7 @@ static void run_lost(int rank, int nranks, void *argument) {
   nccl_result_t result = NCCL_SUCCESS;
   init();
   connect_pair(&p);
-  for (int i = 0; i < 2; i++) end_open(&ends[i], net, i ? p.recv : p.send, !i, SLOT, MESSAGES, 3);
+  for (int i = 0; i < 2; i++) end_open(&ends[i], net, i ? p.recv : p.send, !i, SLOT, ENDLESS, 3);
   while (result == NCCL_SUCCESS) {
     for (int i = 0; i < 2 && result == NCCL_SUCCESS; i++) result = end_step(&ends[i]);
     if (ends[1].done == 5) standin_break(0, cudaErrorIllegalAddress);
