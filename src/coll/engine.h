@@ -5,8 +5,9 @@
  * are busy at once; COMPUTE is the caller's stream: reductions, and the meeting at the end of each turn. JOIN makes a
  * queue wait for all that another has been given so far. A turn is
  *
- *   UP and DOWN join COMPUTE; DOWN stages; UP collects, operands first; COMPUTE joins UP and reduces; DOWN joins
- * COMPUTE and stages the result; COMPUTE joins both and meets.
+ *   UP and DOWN join COMPUTE; DOWN stages; UP collects, operands first;
+ *   COMPUTE joins UP and reduces; DOWN joins COMPUTE and stages the result;
+ *   COMPUTE joins both and meets.
  *
  * So all of this rank's copies of a turn are over before it says that the turn is, which is what step.h's proof and
  * plan.h's rules of who writes what are about: two slots are enough, and no byte of a buffer that is written in place

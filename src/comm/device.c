@@ -48,7 +48,7 @@ static shmccl_result_t make(shmccl_comm_t *comm, int device) {
                                    .status = &notice->status,
                                    .missed = notice->missed,
                                    .patience_ns = comm->options.timeout_ms * 1000000};
-  d->engines.moved = &((struct shmi_notice *)notice)->moved;
+  d->engines.moved = &notice->moved;
   return SHMCCL_SUCCESS;
 }
 

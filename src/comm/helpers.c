@@ -171,21 +171,33 @@ int shmi_helper_group(const uint8_t (*masks)[SHMI_CPU_MASK_BYTES], int nranks, i
   return size;
 }
 
+int shmi_helper_group_of(const shmccl_comm_t *comm, int *place) {
+  uint8_t masks[SHMCCL_MAX_RANKS][SHMI_CPU_MASK_BYTES];
+  for (int r = 0; r < comm->nranks; r++) memcpy(masks[r], shmi_control_of(&comm->world, r)->cpus, SHMI_CPU_MASK_BYTES);
+  return shmi_helper_group((const uint8_t(*)[SHMI_CPU_MASK_BYTES])masks, comm->nranks, comm->rank, place);
+}
+
+/* Ranks with this rank's affinity and on its node; *place says how many of them are before it. */
+static int neighbours_of(const shmccl_comm_t *comm, int *place) {
+  const struct shmi_control *mine = shmi_control_of(&comm->world, comm->rank);
+  int neighbours = 0, before = 0;
+  for (int r = 0; r < comm->nranks; r++) {
+    const struct shmi_control *c = shmi_control_of(&comm->world, r);
+    if (memcmp(c->cpus, mine->cpus, SHMI_CPU_MASK_BYTES) || c->member.node != mine->member.node) continue;
+    neighbours++;
+    before += r < comm->rank;
+  }
+  *place = before;
+  return neighbours;
+}
+
 /* Ranks of equal affinity divide its CPUs, the first of which are left to their own threads. Those on one node are
  * offered the same list, best first, and take from it in turn. */
 static int choose_cpus(const shmccl_comm_t *comm, int cpus[HELPERS_MOST]) {
   enum { MOST = (1 + HELPERS_MOST) * SHMCCL_MAX_RANKS };
-  uint8_t masks[SHMCCL_MAX_RANKS][SHMI_CPU_MASK_BYTES];
-  int all[MOST], place = 0, neighbours = 0, chosen = 0;
-  for (int r = 0; r < comm->nranks; r++) memcpy(masks[r], shmi_control_of(&comm->world, r)->cpus, SHMI_CPU_MASK_BYTES);
-  const int ranks = shmi_helper_group((const uint8_t(*)[SHMI_CPU_MASK_BYTES])masks, comm->nranks, comm->rank, &place);
   const int node = shmi_control_of(&comm->world, comm->rank)->member.node;
-  for (int r = place = 0; r < comm->nranks; r++) {
-    const bool here = !memcmp(masks[r], masks[comm->rank], SHMI_CPU_MASK_BYTES) &&
-                      shmi_control_of(&comm->world, r)->member.node == node;
-    place += here && r < comm->rank;
-    neighbours += here;
-  }
+  int all[MOST], in_group, place, chosen = 0;
+  const int ranks = shmi_helper_group_of(comm, &in_group), neighbours = neighbours_of(comm, &place);
   const int found = ranks ? shmi_topo_helpers(all, (1 + HELPERS_MOST) * ranks, NULL, 0, node) : 0;
   while (ranks && chosen < HELPERS_MOST && (chosen + 2) * ranks <= found) {
     cpus[chosen] = all[(1 + chosen) * neighbours + place];

@@ -30,5 +30,7 @@ void shmi_helpers_give(struct shmi_helpers *helpers, struct shmi_job *job);
 /* How many of the masks (a bit per CPU) are equal to that of `rank`; *place says how many of those are of ranks before
  * it. 0 if another mask shares CPUs with it: then nobody can tell who should take which. */
 int shmi_helper_group(const uint8_t (*masks)[SHMI_CPU_MASK_BYTES], int nranks, int rank, int *place);
+/* The same for this rank of a communicator. */
+int shmi_helper_group_of(const shmccl_comm_t *comm, int *place);
 
 #endif

@@ -1,8 +1,6 @@
 /* helper_cpu.c - see helper_cpu.h. */
 #include "plugin/helper_cpu.h"
 
-#include <string.h>
-
 #include "comm/helpers.h"
 #include "topo/topo.h"
 
@@ -11,10 +9,8 @@
 enum { BUSY_THREADS = 3 };
 
 int shmi_helper_cpu(const shmccl_comm_t *comm) {
-  uint8_t masks[SHMCCL_MAX_RANKS][SHMI_CPU_MASK_BYTES];
   int cpus[BUSY_THREADS * SHMCCL_MAX_RANKS], place = 0;
-  for (int r = 0; r < comm->nranks; r++) memcpy(masks[r], shmi_control_of(&comm->world, r)->cpus, SHMI_CPU_MASK_BYTES);
-  const int ranks = shmi_helper_group((const uint8_t(*)[SHMI_CPU_MASK_BYTES])masks, comm->nranks, comm->rank, &place);
+  const int ranks = shmi_helper_group_of(comm, &place);
   const int wanted = BUSY_THREADS * ranks;
   /* The first CPUs, which programs that bind themselves take first, are left to the others. */
   if (!ranks || shmi_topo_helpers(cpus, wanted, NULL, 0, -1) < wanted) return -1;

@@ -1,8 +1,8 @@
 /*
  * layout.h - what lies where in a communicator's segment. Shared by all ranks and CUDA kernels.
  *
- *   header | control of rank 0 | ... | staging of rank 0 | ... | device pairs of rank 0 | ... | channel 0 | channel 1 |
- * ... | engine slots of rank 0 | ...
+ *   header | control of rank 0 | ... | staging of rank 0 | ... | device pairs of rank 0 | ...
+ *   | channel 0 | channel 1 | ... | engine slots of rank 0 | ...
  *
  * control of a rank, 128-byte lines that this rank alone writes:
  *   member      who it is: written at attach, `state` last
