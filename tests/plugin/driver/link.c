@@ -417,6 +417,15 @@ static void check_bytes(const struct link *l, const uint8_t *from, size_t bytes,
   }
 }
 
+/* A message may have come with other lines than it was sent with: those of its own never come. */
+static void check_patience(struct link *l, bool moved, uint64_t step) {
+  enum { LINES_S = 60 };
+  if (moved || !l->line_since_ns) l->line_since_ns = shmi_now_ns();
+  CHECK_TEXT(shmi_now_ns() - l->line_since_ns < LINES_S * 1000000000ull,
+             "step %llu from rank %d lane %d: word %zu is wrong, or has not come for %d s", (unsigned long long)step,
+             l->peer, l->lane, l->line, LINES_S);
+}
+
 static bool advance_recv_kernel(struct link *l) {
   const struct op *op = &l->kernel.op;
   const uint64_t step = op->base + l->kernel.done;
@@ -428,7 +437,8 @@ static bool advance_recv_kernel(struct link *l) {
     check_bytes(l, from, bytes, step);
   } else {
     moved = poll_lines(l, op, from, bytes, step);
-    if (l->line < bytes / 8) return moved;
+    if (l->line < bytes / 8) return check_patience(l, moved, step), moved;
+    l->line_since_ns = 0;
   }
   shmi_publish64(&l->head, step + op->slice);
   next_step(l);

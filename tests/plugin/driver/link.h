@@ -59,8 +59,9 @@ struct link {
 
   struct cursor proxy, kernel;
   void *requests[NCCL_STEPS];
-  bool clean;  /* the step to be posted next is poisoned already */
-  size_t line; /* of the step that the kernel is at */
+  bool clean;             /* the step to be posted next is poisoned already */
+  size_t line;            /* of the step that the kernel is at */
+  uint64_t line_since_ns; /* it waits for that one; 0: it does not wait */
 
   struct failure failures[2]; /* of each thread that calls the plugin */
 };
